@@ -1,0 +1,19 @@
+/** @file Reference material beside a checkout (`../shared`): goldens, real weights. A clone of the project alone lacks it, and tests that need it say that they were skipped. */
+import { existsSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { describe } from 'vitest'
+
+const ROOT = resolve(import.meta.dirname, '../../shared')
+
+/** Absolute path of something under ../shared, or null where it is missing. */
+export function sharedPath(...parts: string[]): string | null {
+  const path = resolve(ROOT, ...parts)
+  return existsSync(path) ? path : null
+}
+
+/** `describe` that runs with the path where it exists and is reported as skipped, with the reason, where it does not. */
+export function describeShared(name: string, parts: string[], body: (path: string) => void): void {
+  const path = sharedPath(...parts)
+  if (path) describe(name, () => body(path))
+  else describe.skip(`${name} (skipped: ../shared/${parts.join('/')} is not beside this checkout)`, () => body(''))
+}
