@@ -1,0 +1,166 @@
+/** @file The GPU: one device, what it can do, its pipelines. No machine learning here. */
+import { GpuError } from '../errors.ts'
+import { activeBindings, type Variant } from './kernel.ts'
+import { linkVariant } from './shaders.ts'
+import { waitFor } from './wait.ts'
+
+/** What the device offers, as far as kernels are chosen by it. */
+export interface GpuTraits {
+  readonly vendor: string
+  readonly architecture: string
+  readonly description: string
+  /** A CPU pretending to be a GPU (SwiftShader, lavapipe): shared memory is slow there, loads are what counts. */
+  readonly software: boolean
+  readonly f16: boolean
+  /** Fixed subgroup size, or 0 where there are no subgroups or their size may vary. */
+  readonly subgroup: number
+  readonly subgroupMin: number
+  readonly subgroupMax: number
+  readonly maxBufferSize: number
+  readonly maxBindingSize: number
+  readonly maxInvocations: number
+}
+
+/** Storage buffers a stage that every kernel of ours stays within. */
+const STORAGE_BUFFERS = 8
+
+export class Gpu {
+  readonly #pipelines = new Map<string, Promise<GPUComputePipeline>>()
+  /** Bytes of all live buffers made through `createBuffer`, and how many were ever made. */
+  allocatedBytes = 0
+  buffersCreated = 0
+  private constructor(
+    readonly device: GPUDevice,
+    readonly traits: GpuTraits,
+  ) {}
+
+  /** @param gpu `navigator.gpu` in a browser, `create([])` of the `webgpu` package in Node. */
+  static async request(gpu: GPU | undefined): Promise<Gpu> {
+    if (!gpu)
+      throw new GpuError('WebGPU is not available here', {
+        why: 'Etude trains on the GPU through WebGPU and has no other way to compute',
+        fix: 'Use Chrome or Edge 121 or newer on a computer, over https or localhost, with hardware acceleration switched on in its settings',
+      })
+    const adapter = await waitFor(gpu.requestAdapter({ powerPreference: 'high-performance' }))
+    if (!adapter)
+      throw new GpuError('WebGPU found no graphics adapter', {
+        why: 'the browser blocks this GPU or its driver is missing',
+        fix: 'Update the graphics driver, switch hardware acceleration on, or open chrome://gpu to see why WebGPU is disabled',
+      })
+    const traits = readTraits(adapter)
+    const { limits } = adapter
+    if (limits.maxStorageBuffersPerShaderStage < STORAGE_BUFFERS || limits.maxComputeInvocationsPerWorkgroup < 256)
+      throw new GpuError(`this GPU is below what training needs (${limits.maxStorageBuffersPerShaderStage} storage buffers a stage, ${limits.maxComputeInvocationsPerWorkgroup} invocations)`, {
+        why: `kernels bind up to ${STORAGE_BUFFERS} buffers and use workgroups of up to 256`,
+        fix: 'Use another GPU or browser',
+      })
+    const wanted: GPUFeatureName[] = ['shader-f16', 'subgroups', 'timestamp-query']
+    const device = await waitFor(
+      adapter.requestDevice({
+        requiredFeatures: wanted.filter((f) => adapter.features.has(f)),
+        requiredLimits: {
+          maxBufferSize: limits.maxBufferSize,
+          maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
+          maxComputeWorkgroupStorageSize: limits.maxComputeWorkgroupStorageSize,
+          maxComputeInvocationsPerWorkgroup: limits.maxComputeInvocationsPerWorkgroup,
+          maxComputeWorkgroupSizeX: limits.maxComputeWorkgroupSizeX,
+          maxStorageBuffersPerShaderStage: Math.min(limits.maxStorageBuffersPerShaderStage, 10),
+        },
+      }),
+    )
+    return new Gpu(device, traits)
+  }
+
+  /** Resolves, with why, when the device goes away by itself; never after `destroy`. */
+  get lost(): Promise<GpuError> {
+    return new Promise((resolve) => {
+      void this.device.lost.then((info) => {
+        if (info.reason !== 'destroyed')
+          resolve(
+            new GpuError(`the GPU device was lost (${info.message || 'no reason given'})`, {
+              why: 'the driver was reset, the GPU ran out of memory or a computation took too long',
+              fix: 'Reload the page and resume the run from its last checkpoint; if it happens again, use a smaller batch or shorter rows',
+            }),
+          )
+      })
+    })
+  }
+
+  createBuffer(size: number, usage: GPUBufferUsageFlags, label: string): GPUBuffer {
+    if (size > this.traits.maxBufferSize)
+      throw new GpuError(`a buffer of ${size} bytes is more than this GPU allows (${this.traits.maxBufferSize})`, {
+        where: label,
+        fix: 'Use a smaller model, batch or sequence length',
+      })
+    const buffer = this.device.createBuffer({ size, usage, label })
+    this.allocatedBytes += size
+    this.buffersCreated++
+    return buffer
+  }
+
+  destroyBuffer(buffer: GPUBuffer): void {
+    this.allocatedBytes -= buffer.size
+    buffer.destroy()
+  }
+
+  /** The pipeline of a kernel variant; compiled once, keyed by everything that shapes its WGSL. */
+  pipeline(v: Variant): Promise<GPUComputePipeline> {
+    const key = JSON.stringify([v.kernel.name, [...v.flags].sort(), v.constants, v.apply])
+    let p = this.#pipelines.get(key)
+    if (!p) this.#pipelines.set(key, (p = this.#compile(v)))
+    return p
+  }
+
+  async #compile(v: Variant): Promise<GPUComputePipeline> {
+    const { device, traits } = this
+    const code = await linkVariant(v, traits.subgroup > 0, traits.subgroup)
+    const module = device.createShaderModule({ code, label: v.kernel.name })
+    const bindings = activeBindings(v.kernel, v.flags)
+    const storage = bindings.map(({ index, access }) => ({
+      binding: index,
+      visibility: 4 /* COMPUTE */,
+      buffer: { type: access === 'read' ? ('read-only-storage' as const) : ('storage' as const) },
+    }))
+    const layout = device.createPipelineLayout({
+      bindGroupLayouts: [
+        device.createBindGroupLayout({ entries: storage }),
+        device.createBindGroupLayout({ entries: [{ binding: 0, visibility: 4, buffer: { type: 'uniform' } }] }),
+      ],
+    })
+    try {
+      return await waitFor(device.createComputePipelineAsync({ layout, label: v.kernel.name, compute: { module, entryPoint: 'main' } }))
+    } catch (e) {
+      const { messages } = await module.getCompilationInfo()
+      throw new GpuError(`the kernel ${v.kernel.name} was rejected by this GPU's compiler`, {
+        where: [...v.flags, v.apply ?? ''].join(' '),
+        why: messages.map((m) => `${m.lineNum}:${m.linePos} ${m.message}`).join('; ') || String(e),
+        fix: 'This is a defect of Etude: please report it with the name of the GPU',
+      })
+    }
+  }
+
+  destroy(): void {
+    this.device.destroy()
+  }
+}
+
+function readTraits(adapter: GPUAdapter): GpuTraits {
+  const { info, limits, features } = adapter
+  const name = `${info.vendor} ${info.architecture} ${info.description} ${info.device}`
+  const has = features.has('subgroups')
+  const min = has ? info.subgroupMinSize : 0
+  const max = has ? info.subgroupMaxSize : 0
+  return {
+    vendor: info.vendor,
+    architecture: info.architecture,
+    description: info.description,
+    software: info.isFallbackAdapter === true || /swiftshader|llvmpipe|lavapipe|software|\bcpu\b/i.test(name),
+    f16: features.has('shader-f16'),
+    subgroup: min === max ? min : 0,
+    subgroupMin: min,
+    subgroupMax: max,
+    maxBufferSize: limits.maxBufferSize,
+    maxBindingSize: limits.maxStorageBufferBindingSize,
+    maxInvocations: limits.maxComputeInvocationsPerWorkgroup,
+  }
+}

@@ -1,0 +1,2 @@
+/** @file Every kernel. One line each; the conformance suite reads this list. */
+export { pointwiseKernel } from './pointwise.ts'

@@ -1,0 +1,205 @@
+/** @file Planned, replayable graphs. `Session` owns the memory of a set of programs; a `Program` is one recorded list of dispatches. */
+import { activeBindings } from '../gpu/kernel.ts'
+import type { Gpu } from '../gpu/device.ts'
+import { type Dim, type Graph, isLive, type MemoryClass, type Tensor } from './graph.ts'
+import { arenaIndex, arenaSizes, type Plan, plan } from './plan.ts'
+import { STORAGE_USAGE, type Storage, readBuffer } from './storage.ts'
+
+/** Uniforms of a call lie at multiples of this (minUniformBufferOffsetAlignment is at most 256). */
+const UNIFORM_STRIDE = 256
+
+interface Dispatch {
+  readonly pipeline: GPUComputePipeline
+  readonly storage: GPUBindGroup
+  readonly uniform: GPUBindGroup
+  /** Static grid, or null: computed from live uniforms at each replay. */
+  readonly grid: readonly number[] | null
+  readonly live: (() => readonly (number | undefined)[]) | null
+}
+interface LiveField {
+  readonly index: number
+  readonly type: 'u32' | 'f32'
+  readonly source: Dim
+}
+
+/** Bytes by class. `plan` counts what `allocate` will create, before it does. */
+export type PlannedBytes = Readonly<Record<MemoryClass, number>>
+
+export interface GraphSpec {
+  readonly name: string
+  readonly graph: Graph
+  /** Tensors to be read or copied after a run. */
+  readonly keep?: readonly Tensor[]
+}
+
+/** What a set of graphs needs, known before anything is allocated. */
+export class SessionPlan {
+  readonly plans: readonly Plan[]
+  readonly arena: readonly number[]
+  readonly bytes: PlannedBytes
+  readonly total: number
+  constructor(
+    readonly specs: readonly GraphSpec[],
+    /** Storages that exist whether or not a call binds them. */
+    extra: readonly Storage[] = [],
+  ) {
+    this.plans = specs.map((s) => plan(s.graph, new Set(s.keep)))
+    this.arena = arenaSizes(this.plans)
+    const bytes: Record<MemoryClass, number> = { weights: 0, adapter: 0, optimizer: 0, activations: 0, head: 0, batch: 0 }
+    const storages = new Set<Storage>(extra)
+    for (const p of this.plans) for (const s of p.storages) storages.add(s)
+    for (const s of storages) bytes[s.memory] += s.bytes
+    // An arena buffer counts for the class of the first plan's slot that lies there.
+    const indexes = this.plans.map(arenaIndex)
+    this.arena.forEach((size, a) => {
+      let memory: MemoryClass = 'activations'
+      for (const [p, index] of indexes.entries()) {
+        const slot = index.indexOf(a)
+        if (slot >= 0) {
+          memory = this.plans[p]!.slots[slot]!.memory
+          break
+        }
+      }
+      bytes[memory] += size
+    })
+    bytes.batch += specs.reduce((n, s) => n + uniformBytes(s.graph), 0)
+    this.bytes = bytes
+    this.total = Object.values(bytes).reduce((a, b) => a + b, 0)
+  }
+}
+const uniformBytes = (g: Graph): number => Math.max(1, g.calls.length) * UNIFORM_STRIDE
+
+export class Session {
+  private constructor(
+    readonly gpu: Gpu,
+    readonly plan: SessionPlan,
+    readonly arena: readonly GPUBuffer[],
+    readonly programs: readonly Program[],
+  ) {}
+
+  /** Create every buffer and pipeline. Storages are allocated if they are not yet; the session does not own them. */
+  static async create(gpu: Gpu, sessionPlan: SessionPlan): Promise<Session> {
+    for (const p of sessionPlan.plans) for (const s of p.storages) s.allocate(gpu)
+    const arena = sessionPlan.arena.map((size, i) => gpu.createBuffer(size, STORAGE_USAGE, `arena ${i}`))
+    const programs = await Promise.all(sessionPlan.specs.map((spec, i) => Program.compile(gpu, spec, sessionPlan.plans[i]!, arena)))
+    return new Session(gpu, sessionPlan, arena, programs)
+  }
+  program(name: string): Program {
+    const p = this.programs.find((q) => q.name === name)
+    if (!p) throw new Error(`no program ${name}`)
+    return p
+  }
+  destroy(): void {
+    for (const p of this.programs) p.destroy()
+    for (const b of this.arena) this.gpu.destroyBuffer(b)
+  }
+}
+
+export class Program {
+  readonly #mirror: ArrayBuffer
+  readonly #view: DataView
+  private constructor(
+    readonly gpu: Gpu,
+    readonly name: string,
+    readonly graph: Graph,
+    readonly bufferOf: (t: Tensor) => GPUBuffer,
+    readonly dispatches: readonly Dispatch[],
+    readonly live: readonly LiveField[],
+    readonly uniforms: GPUBuffer,
+    mirror: ArrayBuffer,
+  ) {
+    this.#mirror = mirror
+    this.#view = new DataView(mirror)
+  }
+
+  static async compile(gpu: Gpu, { name, graph }: GraphSpec, p: Plan, arena: readonly GPUBuffer[]): Promise<Program> {
+    const { device } = gpu
+    const index = arenaIndex(p)
+    const bufferOf = (t: Tensor): GPUBuffer => {
+      if (t.storage) return t.storage.buffer
+      const s = p.slot.get(t)
+      if (s === undefined) throw new Error(`${t.op} #${t.id} has no memory: nothing uses it`)
+      return arena[index[s]!]!
+    }
+    const pipelines = await Promise.all(graph.calls.map((c) => gpu.pipeline(c)))
+    const mirror = new ArrayBuffer(uniformBytes(graph))
+    const view = new DataView(mirror)
+    const uniforms = gpu.createBuffer(mirror.byteLength, 0x40 | 0x8 /* UNIFORM | COPY_DST */, `${name} uniforms`)
+    const live: LiveField[] = []
+    const dispatches = graph.calls.map((c, i): Dispatch => {
+      const fields = Object.entries(c.kernel.uniforms)
+      fields.forEach(([field, type], k) => {
+        const source = c.uniforms[field]!
+        const at = i * UNIFORM_STRIDE + k * 4
+        setField(view, at, type, isLive(source) ? source.value : source)
+        if (isLive(source)) live.push({ index: at, type, source })
+      })
+      const values = (): Record<string, number> => Object.fromEntries(fields.map(([f]) => [f, dimValue(c.uniforms[f]!)]))
+      const gridOf = () => c.kernel.grid(values(), c.constants)
+      const dynamic = fields.some(([f]) => isLive(c.uniforms[f]!))
+      const pipeline = pipelines[i]!
+      const entries = activeBindings(c.kernel, c.flags).map(({ name: b, index: binding }) => {
+        const t = c.buffers[b]
+        if (!t) throw new Error(`${c.kernel.name}: binding ${b} is not given`)
+        const buffer = bufferOf(t)
+        return { binding, resource: t.byteOffset || t.storage ? { buffer, offset: t.byteOffset, size: bindSize(t, buffer, gpu) } : { buffer } }
+      })
+      return {
+        pipeline,
+        storage: device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries }),
+        uniform: device.createBindGroup({
+          layout: pipeline.getBindGroupLayout(1),
+          entries: [{ binding: 0, resource: { buffer: uniforms, offset: i * UNIFORM_STRIDE, size: Math.max(16, Math.ceil(fields.length / 4) * 16) } }],
+        }),
+        grid: dynamic ? null : gridOf().map((n) => n ?? 1),
+        live: dynamic ? gridOf : null,
+      }
+    })
+    device.queue.writeBuffer(uniforms, 0, mirror)
+    return new Program(gpu, name, graph, bufferOf, dispatches, live, uniforms, mirror)
+  }
+
+  /** Refresh live uniforms and record every dispatch in one pass of `encoder`. Live values must not change before the submit. */
+  record(encoder: GPUCommandEncoder): void {
+    if (this.live.length > 0) {
+      for (const { index, type, source } of this.live) setField(this.#view, index, type, dimValue(source))
+      this.gpu.device.queue.writeBuffer(this.uniforms, 0, this.#mirror)
+    }
+    const pass = encoder.beginComputePass({ label: this.name })
+    for (const { pipeline, storage, uniform, grid, live } of this.dispatches) {
+      const [x = 1, y = 1, z = 1] = grid ?? live!()
+      if (x === 0 || y === 0 || z === 0) continue
+      pass.setPipeline(pipeline)
+      pass.setBindGroup(0, storage)
+      pass.setBindGroup(1, uniform)
+      pass.dispatchWorkgroups(x, y, z)
+    }
+    pass.end()
+  }
+
+  /** Record and submit on its own. */
+  run(): void {
+    const encoder = this.gpu.device.createCommandEncoder()
+    this.record(encoder)
+    this.gpu.device.queue.submit([encoder.finish()])
+  }
+
+  /** Contents of a kept or persistent tensor, as f32. Not for the hot path. */
+  async read(t: Tensor): Promise<Float32Array<ArrayBuffer>> {
+    return new Float32Array(await readBuffer(this.gpu, this.bufferOf(t), t.byteOffset, t.bytes))
+  }
+
+  destroy(): void {
+    this.gpu.destroyBuffer(this.uniforms)
+  }
+}
+
+const dimValue = (d: Dim): number => (typeof d === 'number' ? d : d.value)
+/** A view binds its own bytes; the tail is padded so that whole vec4s may be read. */
+const bindSize = (t: Tensor, buffer: GPUBuffer, gpu: Gpu): number =>
+  Math.min(Math.ceil(t.bytes / 16) * 16, buffer.size - t.byteOffset, gpu.traits.maxBindingSize)
+
+function setField(view: DataView, at: number, type: 'u32' | 'f32', v: number): void {
+  if (type === 'f32') view.setFloat32(at, v, true)
+  else view.setUint32(at, v, true)
+}
