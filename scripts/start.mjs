@@ -6,7 +6,9 @@ import { spawn } from 'node:child_process'
 import { ROOT, ensureDependencies, onPath, say } from './install.mjs'
 
 if (process.argv.includes('--help')) {
-  process.stdout.write('usage: npm start [-- --no-open]\nServes the studio on http://127.0.0.1 (first free port from 5173 up) and opens it.\n')
+  process.stdout.write(
+    'usage: npm start [-- --no-open]\nServes the studio on http://127.0.0.1 (first free port from 5173 up) and opens it.\n',
+  )
   process.exit(0)
 }
 
@@ -27,7 +29,10 @@ try {
   await server.listen()
   const url = server.resolvedUrls?.local[0] ?? `http://127.0.0.1:${server.config.server.port}/`
   const open = opener()
-  if (open) spawn(open[0], [...open.slice(1), url], { stdio: 'ignore', detached: true }).on('error', () => {}).unref()
+  if (open)
+    spawn(open[0], [...open.slice(1), url], { stdio: 'ignore', detached: true })
+      .on('error', () => {})
+      .unref()
   process.stdout.write(`\n  Etude is at ${url}${open ? '' : '  (open it in Chrome or Edge)'}\n  Ctrl-C ends it.\n\n`)
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
     process.once(signal, () => {
