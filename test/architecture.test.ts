@@ -46,7 +46,7 @@ function breaches(path: string, source: string): string[] {
   return found
 }
 
-const sources = import.meta.glob<string>(['/src/**/*.{ts,tsx}', '!/src/**/*.test.{ts,tsx}'], {
+const sources = import.meta.glob<string>(['/src/**/*.{ts,tsx}', '!/src/**/*.test.{ts,tsx}', '!/src/**/*.d.ts'], {
   query: '?raw',
   import: 'default',
   eager: true,
