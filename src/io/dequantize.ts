@@ -51,7 +51,7 @@ function nibbles(b: Uint8Array, n: number, min: boolean, high: boolean): Float32
   for (let o = 0, at = 0; o < n; o += 32) {
     const d = table[b[at] | (b[at + 1] << 8)]
     at += 2
-    const m = min ? table[b[at] | (b[at + 1] << 8)] : 0
+    const m = min ? table[b[at] | (b[at + 1] << 8)] : -0 // x + -0 is x, whatever the sign of a zero
     if (min) at += 2
     const h = high ? b[at] | (b[at + 1] << 8) | (b[at + 2] << 16) | (b[at + 3] << 24) : 0
     if (high) at += 4
