@@ -1,7 +1,8 @@
 /** @file The batcher: what is in a batch, in which order, and that a cursor resumes exactly. */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { BatchSource, collate, evalBatches, IGNORE, type Batch, type BatchOptions } from './collate.ts'
+import { BatchSource, collate, evalBatches, type Batch, type BatchOptions } from './collate.ts'
+import { IGNORE } from './labels.ts'
 import { packSequences } from './pack.ts'
 import { hash32, permutation } from './shuffle.ts'
 import { rowCount, type TokenRows } from './types.ts'

@@ -1,10 +1,9 @@
 /** @file Rows to batches: order, cutting, padding, packing, the label shift. Deterministic: a cursor says exactly what comes next. */
 import { RunError } from '../errors.ts'
+import { countTrained, IGNORE } from './labels.ts'
 import { packSequences } from './pack.ts'
 import { permutation } from './shuffle.ts'
 import { rowCount, type TokenRows } from './types.ts'
-
-export const IGNORE = -100
 
 /** One micro-batch. B sequences of T positions, row-major [B, T], padded on the right. Padding is known by position (`lengths`), never by id. */
 export interface Batch {
@@ -166,7 +165,7 @@ export function* evalBatches(data: TokenRows, batch: number, seq: number): Gener
   for (let r = 0; r < rowCount(data); r++) {
     const from = at(data.offsets, r)
     const to = Math.min(at(data.offsets, r + 1), from + seq)
-    if (!data.labels.subarray(from + 1, to).some((l) => l !== IGNORE)) continue
+    if (countTrained(data.labels, from, to) === 0) continue
     rows.push([r])
     if (rows.length === batch) {
       yield collate(data, rows, seq)

@@ -1,0 +1,103 @@
+/** @file Ids, rendered chats and loss masks against tokenizers, Transformers and TRL (fixtures by test/golden/data_fixtures.py). All must be equal. */
+import { readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { describeShared } from '../../test/shared.ts'
+import { RowEncoder, type Example } from './masks.ts'
+import { renderChat } from './template.ts'
+import { loadTokenizer } from './tokenizer.ts'
+import type { ChatMessage, Tokenizer } from './types.ts'
+
+const read = <T>(...p: string[]): T =>
+  JSON.parse(readFileSync(resolve(import.meta.dirname, '../../test/fixtures/data/golden', ...p), 'utf8')) as T
+interface Golden {
+  templates: Record<string, string>
+  configs: Record<string, Record<string, unknown>>
+  encode: { tokenizer: string; text: string; special: number[]; plain: number[] }[]
+  decode: { tokenizer: string; ids: number[]; all: string; skip: string }[]
+  chat: {
+    tokenizer: string
+    template: string
+    case: string
+    messages: ChatMessage[]
+    text?: string
+    prompt?: string
+    ids?: number[]
+    error?: string
+  }[]
+}
+interface Mask {
+  tokenizer: string
+  template: string | null
+  case: string
+  row: { messages?: ChatMessage[]; text?: string; prompt?: string | ChatMessage[]; completion?: string | ChatMessage[] }
+  ids: number[]
+  labels: number[]
+}
+const golden = read<Golden>('chat.json')
+const tokenizers = new Map(
+  ['bytelevel', 'llama'].map((n) => [n, loadTokenizer({ tokenizer: read(`${n}.tokenizer.json`), config: golden.configs[n] ?? {} })]),
+)
+const get = (name: string): Tokenizer => {
+  const t = tokenizers.get(name)
+  if (!t) throw new Error(name)
+  return t
+}
+const tokenText = (t: Tokenizer, id: number | null): string => (id === null ? '' : t.token(id))
+
+describe('tokenizer, against tokenizers', () => {
+  it.each(golden.encode.map((e) => [e.tokenizer, JSON.stringify(e.text), e] as const))('%s encodes %s', (_, __, e) => {
+    expect([get(e.tokenizer).encode(e.text, true), get(e.tokenizer).encode(e.text, false)]).toEqual([e.special, e.plain])
+  })
+  it.each(golden.decode.map((e) => [e.tokenizer, JSON.stringify(e.all), e] as const))('%s decodes %s', (_, __, e) => {
+    expect([get(e.tokenizer).decode(e.ids, false), get(e.tokenizer).decode(e.ids, true)]).toEqual([e.all, e.skip])
+  })
+})
+
+describe('chat templates, against apply_chat_template', () => {
+  it.each(golden.chat.map((c) => [c.tokenizer, c.template, c.case, c] as const))('%s, %s: %s', (_, __, ___, c) => {
+    const t = get(c.tokenizer)
+    const context = { bos_token: tokenText(t, t.bosId), eos_token: tokenText(t, t.eosId), tools: null, where: 'rows.jsonl, line 3' }
+    const render = (addGenerationPrompt: boolean): string =>
+      renderChat(golden.templates[c.template] ?? '', c.messages, { ...context, addGenerationPrompt })
+    if (c.error !== undefined)
+      return expect(() => render(false)).toThrow(new RegExp(`^rows.jsonl, line 3: .*${c.error.replaceAll(/[.*/]/g, '.')}`))
+    expect([render(true), render(false), t.encode(render(false), false)]).toEqual([c.prompt, c.text, c.ids])
+  })
+})
+
+/** The example a fixture's row stands for. */
+function example({ row }: Mask): Example {
+  if (row.messages) return { kind: 'chat', messages: row.messages, trainFrom: 0 }
+  if (row.text !== undefined) return { kind: 'text', text: row.text }
+  if (Array.isArray(row.prompt) && Array.isArray(row.completion))
+    return { kind: 'chat', messages: [...row.prompt, ...row.completion], trainFrom: row.prompt.length }
+  return { kind: 'completion', prompt: String(row.prompt), completion: String(row.completion), messages: [] }
+}
+
+describe("ids and labels, against what TRL's SFTTrainer collates", () => {
+  it.each(read<Mask[]>('masks.json').map((m) => [m.tokenizer, m.template ?? 'no template', m.case, m] as const))(
+    '%s, %s: %s',
+    (_, __, ___, m) => {
+      const encoder = new RowEncoder(get(m.tokenizer), {
+        template: m.template && (golden.templates[m.template] ?? null),
+        completionOnly: null,
+      })
+      const got = encoder.encode(example(m))
+      expect(got?.ids).toEqual(m.ids)
+      expect(got?.labels).toEqual(m.labels)
+    },
+  )
+})
+
+describeShared('stories260K', ['models', 'stories260K'], (path) => {
+  const json = (name: string): unknown => JSON.parse(readFileSync(resolve(path, name), 'utf8'))
+  const t = (): Tokenizer =>
+    loadTokenizer({ tokenizer: json('tokenizer.json'), config: json('tokenizer_config.json') as Record<string, unknown> })
+  it('encodes and decodes as its golden file', () => {
+    const g = json('golden.json') as { encode: { text: string; ids: number[] }[]; greedy_ids: number[]; greedy_text: string }
+    for (const e of g.encode) expect(t().encode(e.text, true)).toEqual(e.ids)
+    expect(t().decode(g.greedy_ids, true).trim()).toBe(g.greedy_text.trim())
+    expect([t().bosId, t().eosId, t().vocabSize]).toEqual([1, 2, 512])
+  })
+})
