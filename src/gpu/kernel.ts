@@ -22,7 +22,7 @@ export interface KernelSpec<B extends string, U extends string, F extends string
   readonly variants?: readonly (readonly F[])[]
   /** Compile-time sizes and their defaults; `import constants::NAME` in the shader. */
   readonly constants: Readonly<Record<C, number>>
-  /** WGSL generated from constants and flags, imported as `import gen::name`: unrolled loops and table-driven expressions. */
+  /** WGSL generated from constants (with SUBGROUP) and flags, spliced in at the shader's `// @generated` line: unrolled loops. */
   generate?(constants: Readonly<Record<C, number>>, flags: ReadonlySet<F>): string
   /** Names of expressions that `generate` cannot know: each call names one (`apply`), imported as `import op::apply`. */
   readonly applies?: Readonly<Record<string, string>>

@@ -16,17 +16,17 @@ export const shaderNames: readonly string[] = Object.keys(sources)
 /** WGSL of a kernel variant. `subgroups`: whether the device has them; `subgroupSize` becomes `constants::SUBGROUP`. */
 export async function linkVariant({ kernel, flags, constants, apply }: Variant, subgroups: boolean, subgroupSize: number): Promise<string> {
   const virtual: Record<string, () => string> = {}
-  if (kernel.generate) {
-    const text = kernel.generate({ ...constants, SUBGROUP: subgroupSize }, new Set(flags))
-    virtual.gen = () => text
-  }
+  // Unrolled text goes where the shader says so; only such a kernel needs its own parse.
+  const file = `${kernel.name}.wesl`
+  const generated = kernel.generate?.({ ...constants, SUBGROUP: subgroupSize }, new Set(flags))
+  const from = generated === undefined ? resolver : new RecordResolver({ ...sources, [file]: sources[file]!.replace('// @generated', generated) })
   if (apply !== undefined) {
     const body = kernel.applies?.[apply]
     if (body === undefined) throw new Error(`${kernel.name} has no expression "${apply}"`)
     virtual.op = () => `fn apply(x: f32, y: f32, alpha: f32) -> f32 { return ${body}; }`
   }
   const linked = await link({
-    resolver,
+    resolver: from,
     rootModuleName: kernel.name,
     conditions: { subgroups: subgroups && kernel.subgroups !== undefined, ...Object.fromEntries((kernel.flags ?? []).map((f) => [f, flags.includes(f)])) },
     // A bare number would be an AbstractInt; these are all sizes, so say so in WGSL.

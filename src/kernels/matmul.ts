@@ -1,0 +1,41 @@
+/** @file Which matmul kernel, with which tile, for a device and a shape. The figures behind the choices: docs/adr/0002-matmul-families.md. */
+import type { TargetTraits } from '../tensor/graph.ts'
+import { matmulAnyKernel } from './matmul_any.ts'
+import { matmulSgkKernel, sgkColumns } from './matmul_sgk.ts'
+import { matmulTileKernel } from './matmul_tile.ts'
+
+export type Layout = 'nt' | 'nn' | 'tn'
+export interface MatmulShape {
+  readonly layout: Layout
+  /** Planned (largest) sizes. */
+  readonly M: number
+  readonly N: number
+  readonly K: number
+  readonly quantised: boolean
+  /** Everything that must be a multiple of 4 for vec4 loads of b and lb. */
+  readonly aligned: boolean
+  /** Columns at which segments of the low-rank term begin. */
+  readonly segments: readonly number[]
+}
+export type MatmulChoice =
+  | { readonly kernel: typeof matmulSgkKernel; readonly constants: { TM: number; V: number; NT: number; SUBGROUP: number } }
+  | { readonly kernel: typeof matmulTileKernel; readonly constants: Record<never, number> }
+  | { readonly kernel: typeof matmulAnyKernel; readonly constants: Record<never, number> }
+
+/** Rows of a tile: the largest that the shape fills. */
+const rows = (M: number, most: number): number => [1, 2, 4, 8, 16, 32].find((t) => t >= M || t >= most)!
+
+export function chooseMatmul(target: TargetTraits, s: MatmulShape): MatmulChoice {
+  if (!s.aligned) return { kernel: matmulAnyKernel, constants: {} }
+  const SG = target.subgroup
+  if (target.software && SG > 0 && SG <= 16) {
+    const nt = s.layout === 'nt'
+    const TM = rows(s.M, nt ? (s.quantised || SG < 8 ? 16 : 32) : s.layout === 'tn' ? 16 : 8)
+    const widest = nt ? (SG < 8 ? 8 : 4) : SG < 8 && TM <= 8 ? 2 : 1
+    const fits = (v: number) => v === 1 || s.N >= sgkColumns(nt, v, SG)
+    const V = [8, 4, 2, 1].find((v) => v <= widest && fits(v) && s.segments.every((c) => c % sgkColumns(nt, v, SG) === 0))
+    if (V !== undefined) return { kernel: matmulSgkKernel, constants: { TM, V, NT: nt ? 1 : 0, SUBGROUP: SG } }
+    return { kernel: matmulTileKernel, constants: {} }
+  }
+  return { kernel: matmulTileKernel, constants: {} }
+}

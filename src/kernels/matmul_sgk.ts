@@ -1,0 +1,141 @@
+/** @file Matmul family "sgk": a register tile fed by subgroup broadcasts. The fastest where loads are what costs (software adapters). */
+import { ceilDiv, defineKernel } from '../gpu/kernel.ts'
+import { MATMUL_BINDINGS, MATMUL_FLAGS, MATMUL_UNIFORMS, MATMUL_VARIANTS } from './matmul_common.ts'
+
+const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i)
+
+/** Columns a workgroup covers. NT: V scalar columns a lane; NN, TN: 4 V contiguous columns a lane. */
+export const sgkColumns = (nt: boolean, V: number, subgroup: number): number => (nt ? V : 4 * V) * subgroup
+
+/** The sum over one inner dimension, unrolled over a chunk of KC. `K`, `row(i)` and the loads are WGSL expressions. */
+interface Phase {
+  readonly K: string
+  /** WGSL of element k of row i of the broadcast operand. */
+  readonly a: (i: number, k: string) => string
+  /** Statements declaring, for the 4 k's from `k` on: NT: `w{v}` vec4 along k; NN, TN: `w{v}_{kk}` vec4 along the columns. */
+  readonly load: (q: number, k: string) => string[]
+  /** K is a multiple of the chunk, so no guard is needed. */
+  readonly exact: boolean
+}
+
+function phase(p: Phase, nt: boolean, TM: number, V: number, SG: number): string[] {
+  const KC = Math.max(8, SG)
+  const parts = KC / SG
+  const out: string[] = [`for (var k0 = 0u; k0 < ${p.K}; k0 += ${KC}u) {`]
+  for (const s of range(parts)) {
+    out.push(`let ka${s} = k0 + ${s * SG}u + lane;`)
+    if (!p.exact) out.push(`let kc${s} = min(ka${s}, ${p.K} - 1u); let in${s} = ka${s} < ${p.K};`)
+    for (const i of range(TM)) out.push(p.exact ? `let a${i}_${s} = ${p.a(i, `ka${s}`)};` : `let a${i}_${s} = select(0.0, ${p.a(i, `kc${s}`)}, in${s});`)
+  }
+  for (const q of range(KC / 4)) {
+    out.push('{')
+    // A clamped k rereads the last element; its a is 0 there.
+    out.push(...p.load(q, p.exact ? `(k0 + ${q * 4}u)` : nt ? `min(k0 + ${q * 4}u, ${p.K} - 4u)` : `(k0 + ${q * 4}u)`))
+    for (const kk of range(4)) {
+      const k = q * 4 + kk
+      const source = (i: number) => `subgroupBroadcast(a${i}_${Math.floor(k / SG)}, ${k % SG}u)`
+      if (nt) {
+        out.push(...ntColumns(V, kk))
+        for (const i of range(TM)) for (const g of range(Math.ceil(V / 4))) out.push(`acc${i}_${g} = fma(${vec(Math.min(V, 4))}(${source(i)}), b${kk}_${g}, acc${i}_${g});`)
+      } else {
+        for (const i of range(TM)) {
+          out.push(`let s${i}_${kk} = vec4f(${source(i)});`)
+          for (const v of range(V)) out.push(`acc${i}_${v} = fma(s${i}_${kk}, w${v}_${kk}, acc${i}_${v});`)
+        }
+      }
+    }
+    out.push('}')
+  }
+  out.push('}')
+  return out
+}
+const vec = (n: number): string => (n === 1 ? 'f32' : `vec${n}f`)
+/** Component kk of the V columns' vectors, gathered into vectors of up to 4 columns. */
+function ntColumns(V: number, kk: number): string[] {
+  return range(Math.ceil(V / 4)).map((g) => {
+    const columns = range(Math.min(4, V - g * 4)).map((j) => `w${g * 4 + j}[${kk}]`)
+    return `let b${kk}_${g} = ${columns.length === 1 ? columns[0] : `${vec(columns.length)}(${columns.join(', ')})`};`
+  })
+}
+
+/** Loads of a frozen weight. q4 decodes a word of 8 once for both of its vec4s. */
+function weightLoads(format: string, nt: boolean, V: number): Phase['load'] {
+  const nibbles = (word: string, from: number) => `vec4f((vec4u(${word}) >> vec4u(${from}u, ${from + 4}u, ${from + 8}u, ${from + 12}u)) & vec4u(15u))`
+  if (nt)
+    return (q, k) =>
+      range(V).flatMap((v) => {
+        if (format !== 'w_q4') return [`let w${v} = load_w4((bn${v} + ${k}) >> 2u);`]
+        return [
+          `let word${v} = w[(bn${v} + ${k}) >> 3u]; let dm${v} = unpack2x16float(scales[(bn${v} + ${k}) >> 5u]);`,
+          `let w${v} = fma(${nibbles(`word${v}`, (q % 2) * 16)}, vec4f(dm${v}.x), vec4f(dm${v}.y));`,
+        ]
+      })
+  return (_q, k) =>
+    range(4).flatMap((kk) =>
+      range(V).map((v) => {
+        const row = `min(${k} + ${kk}u, params.K - 1u)`
+        return `let w${v}_${kk} = load_w4((params.b_off + ${row} * params.ldb + col${v}) >> 2u);`
+      }),
+    )
+}
+
+function generate({ TM, V, SUBGROUP: SG }: Record<'TM' | 'V' | 'SUBGROUP', number>, flags: ReadonlySet<string>): string {
+  const nt = !flags.has('layout_nn') && !flags.has('layout_tn')
+  const tn = flags.has('layout_tn')
+  const format = [...flags].find((f) => f.startsWith('w_'))!
+  const groups = nt ? Math.ceil(V / 4) : V
+  const width = nt ? vec(Math.min(V, 4)) : 'vec4f'
+  const out: string[] = [`let tile_row = wg.y * ${TM}u; let tile_col = wg.x * ${sgkColumns(nt, V, SG)}u;`]
+  for (const v of range(V)) {
+    if (nt) out.push(`let col${v} = tile_col + ${v * SG}u + lane; let bn${v} = params.b_off + min(col${v}, params.N - 1u) * params.ldb;`)
+    else out.push(`let col${v} = min(tile_col + lane * ${4 * V}u + ${4 * v}u, params.N - 4u);`)
+  }
+  for (const i of range(TM)) {
+    out.push(`let m${i} = min(tile_row + ${i}u, params.M - 1u);`)
+    out.push(tn ? `let am${i} = params.a_off + m${i};` : `let am${i} = params.a_off + m${i} * params.lda;`)
+    for (const g of range(groups)) out.push(`var acc${i}_${g} = ${width}(0.0);`)
+  }
+  const quantised = format === 'w_q4' || format === 'w_q8'
+  out.push(
+    ...phase(
+      {
+        K: 'params.K',
+        a: (i, k) => (tn ? `a[am${i} + ${k} * params.lda]` : `a[am${i} + ${k}]`),
+        load: weightLoads(format, nt, V),
+        exact: quantised && nt && 32 % Math.max(8, SG) === 0,
+      },
+      nt,
+      TM,
+      V,
+      SG,
+    ),
+  )
+  if (flags.has('lora')) {
+    if (nt) out.push('let h_off = (select(0u, 1u, tile_col >= params.seg0) + select(0u, 1u, tile_col >= params.seg1)) * params.R;')
+    const load: Phase['load'] = nt
+      ? (_q, k) => range(V).map((v) => `let w${v} = lb[(min(col${v}, params.N - 1u) * params.R + ${k}) >> 2u];`)
+      : (_q, k) => range(4).flatMap((kk) => range(V).map((v) => `let w${v}_${kk} = lb[(min(${k} + ${kk}u, params.R - 1u) * params.N + col${v}) >> 2u];`))
+    out.push(...phase({ K: 'params.R', a: (i, k) => `h[m${i} * params.h_ld + ${nt ? 'h_off + ' : ''}${k}]`, load, exact: false }, nt, TM, V, SG))
+  }
+  for (const i of range(TM)) {
+    if (nt) for (const v of range(V)) out.push(`store(tile_row + ${i}u, col${v}, acc${i}_${Math.floor(v / 4)}${V === 1 ? '' : `[${v % 4}]`});`)
+    // A clamped column belongs to the lane that starts there: only it stores.
+    else
+      for (const v of range(V))
+        out.push(`if (tile_col + lane * ${4 * V}u + ${4 * v}u == col${v}) { ${range(4).map((j) => `store(tile_row + ${i}u, col${v} + ${j}u, acc${i}_${v}[${j}]);`).join(' ')} }`)
+  }
+  return out.join('\n')
+}
+
+/** TM: rows of a tile. V: columns a lane (NT) or groups of 4 columns a lane (NN, TN). K and N are multiples of 4, offsets and ldb too. */
+export const matmulSgkKernel = defineKernel({
+  name: 'matmul_sgk',
+  bindings: MATMUL_BINDINGS,
+  uniforms: MATMUL_UNIFORMS,
+  flags: MATMUL_FLAGS,
+  variants: MATMUL_VARIANTS,
+  constants: { TM: 8, V: 1, NT: 0, SUBGROUP: 8 },
+  subgroups: 'required',
+  generate,
+  grid: ({ M, N }, { TM, V, NT, SUBGROUP }) => [ceilDiv(N, sgkColumns(NT === 1, V, SUBGROUP)), ceilDiv(M, TM)],
+})
