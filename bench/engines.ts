@@ -1,0 +1,33 @@
+/**
+ * @file The engines that are measured side by side. Each is a module that can train the bench model, and may offer a matmul. Modules are loaded when
+ * they are asked for: each brings its own WebGPU device.
+ */
+import { type Method, type Trainer, type Weights } from './model.ts'
+
+/** C = A·B with A [M, K] and B [K, N], f32, row-major, already on the GPU. */
+export interface Matmul {
+  /** Runs it `times` times, resolves when the GPU has done them all. */
+  run(times: number): Promise<void>
+  /** The product [M, N]. */
+  read(): Promise<Float32Array>
+  dispose(): void
+}
+
+export interface MatmulShape {
+  readonly M: number
+  readonly N: number
+  readonly K: number
+}
+
+export interface EngineModule {
+  /** A trainer of the bench model that starts from `weights`: PyTorch's AdamW, ADAMW's rates, no decay, no clipping. */
+  readonly create?: (weights: Weights, method: Method) => Promise<Trainer>
+  readonly createMatmul?: (shape: MatmulShape, a: Float32Array, b: Float32Array) => Promise<Matmul>
+}
+
+/** Engine id, as in the report → its module. Etude's own is `bench/etude.ts`. */
+export const ENGINES: Readonly<Record<string, () => Promise<EngineModule>>> = {
+  ...Object.fromEntries(Object.values(import.meta.glob<EngineModule>('./etude.ts')).map((load) => ['etude', load])),
+  tfjs: () => import('./peers/tfjs.ts'),
+  'jax-js': () => import('./peers/jax.ts'),
+}
