@@ -1,5 +1,6 @@
 /** @file Decodes GGUF's primitive values from the front part of a file. Throws `ShortRead` where more bytes are needed and the file has them, FileError where it lies. */
 import { FileError } from '../errors.ts'
+import { viewOf } from './sources.ts'
 
 /** Arrays of numbers are typed arrays where 32 bits hold them; 64-bit ones are number[]. */
 export type GgufArray =
@@ -34,7 +35,7 @@ export class GgufCursor {
     private readonly fileName: string,
     private readonly fileSize: number,
   ) {
-    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    this.view = viewOf(bytes)
   }
 
   fail(what: string, why = 'The file is truncated or damaged', fix = 'Download it again'): never {

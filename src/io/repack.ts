@@ -5,6 +5,7 @@
 import { FileError } from '../errors.ts'
 import { f16FromBits, f16Table, toF16 } from './float16.ts'
 import type { StorageType } from './source.ts'
+import { viewOf } from './sources.ts'
 import { storedBytes } from './storage.ts'
 
 export interface PackedQ4 {
@@ -37,7 +38,7 @@ function repackQ4(type: 'Q4_0' | 'Q4_1', bytes: Uint8Array, count: number): Pack
   const quants = new Uint32Array(count / 8)
   const scales = new Uint32Array(blocks)
   const table = f16Table()
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  const view = viewOf(bytes)
   for (let i = 0, at = 0; i < blocks; i++) {
     if (type === 'Q4_1') {
       scales[i] = view.getUint32(at, true)

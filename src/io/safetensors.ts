@@ -6,6 +6,7 @@ import { FileError } from '../errors.ts'
 import { baseName, besideFile, withExtension } from './file_set.ts'
 import { decodeText, field, isObject, parseJson, readJsonObject } from './json.ts'
 import type { ByteSource, FileSet, StorageType, StoredTensor } from './source.ts'
+import { viewOf } from './sources.ts'
 import { elementCount, storedBytes } from './storage.ts'
 
 /** Largest header the reference implementation accepts, bytes. */
@@ -28,7 +29,7 @@ async function readHeader(source: ByteSource): Promise<{ readonly text: string; 
   const { name, size } = source
   if (size < 8) fail(name, `The file has ${size} bytes; a safetensors file has at least 8`)
   const first = await source.read(0, 8)
-  const length = new DataView(first.buffer).getBigUint64(0, true)
+  const length = viewOf(first).getBigUint64(0, true)
   if (length > BigInt(size - 8) || length > BigInt(MAX_HEADER)) {
     fail(name, `Its header claims ${length} bytes, but the file has ${size}`, 'The file is truncated, damaged or no safetensors file')
   }

@@ -58,6 +58,9 @@ export function fromBlob(blob: Blob, name = blob instanceof File ? blob.name : '
   }
 }
 
+/** DataView over exactly these bytes. */
+export const viewOf = (b: Uint8Array): DataView => new DataView(b.buffer, b.byteOffset, b.byteLength)
+
 /** Part of a source as a source of its own. @throws FileError where the range is outside. */
 export function sliceSource(source: ByteSource, offset: number, length: number, name = source.name): ByteSource {
   checkRange(source.name, source.size, offset, length)
