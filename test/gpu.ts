@@ -1,7 +1,7 @@
 /** @file Run a traced graph on the test device and compare. One device for the whole run: its pipeline cache is worth keeping. */
 import { Gpu } from '../src/gpu/device.ts'
 import { setWaiter, sleepingWaiter } from '../src/gpu/wait.ts'
-import { type DType, Graph, numel, type Shape, type Tensor } from '../src/tensor/graph.ts'
+import { type Dim, type DType, Graph, numel, type Shape, type TargetTraits, type Tensor } from '../src/tensor/graph.ts'
 import { Session, SessionPlan } from '../src/tensor/program.ts'
 import { Storage } from '../src/tensor/storage.ts'
 
@@ -45,12 +45,15 @@ export function relative(a: ArrayLike<number>, b: ArrayLike<number>): number {
 
 export interface Build {
   readonly g: Graph
-  /** A persistent tensor with these values; `grad`: it is trainable, its gradient collects in `sink` (zeros at first). */
-  leaf(shape: Shape, data: Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>, o?: { grad?: boolean }): Tensor
+  /** A persistent tensor with these values; `grad`: it is trainable, its gradient collects in `sink` (zeros at first); `rows`: live rows. */
+  leaf(shape: Shape, data: Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>, o?: { grad?: boolean; rows?: Dim }): Tensor
 }
-/** Trace with `build`, run once, and read the tensors it returns (or their sinks' contents: pass `leaf.sink!`). */
-export async function run<K extends string>(build: (b: Build) => Record<K, Tensor>): Promise<Record<K, Float32Array<ArrayBuffer>>> {
-  const g = new Graph(target)
+/** Trace with `build`, run once, and read the tensors it returns (or their sinks' contents: pass `leaf.sink!`). `traits`: what ops choose by. */
+export async function run<K extends string>(
+  build: (b: Build) => Record<K, Tensor>,
+  traits: TargetTraits = target,
+): Promise<Record<K, Float32Array<ArrayBuffer>>> {
+  const g = new Graph(traits)
   const data = new Map<Storage, ArrayBufferView<ArrayBuffer>>()
   const storages: Storage[] = []
   const make = (shape: Shape, values: ArrayBufferView<ArrayBuffer>): Storage => {
@@ -61,10 +64,10 @@ export async function run<K extends string>(build: (b: Build) => Record<K, Tenso
   }
   const out = build({
     g,
-    leaf(shape, values, { grad = false } = {}) {
+    leaf(shape, values, { grad = false, rows } = {}) {
       const dtype: DType = values instanceof Uint32Array ? 'u32' : 'f32'
       const sink = grad ? g.leaf(make(shape, new Float32Array(numel(shape))), shape) : null
-      return g.leaf(make(shape, values), shape, { dtype, needsGrad: grad, sink })
+      return g.leaf(make(shape, values), shape, { dtype, needsGrad: grad, sink, ...(rows !== undefined && { rows }) })
     },
   })
   for (const s of storages) s.allocate(gpu).write(data.get(s)!)
