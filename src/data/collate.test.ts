@@ -91,7 +91,7 @@ describe('BatchSource', () => {
   it('resumes from any cursor with exactly the batches that would have followed', () => {
     fc.assert(
       fc.property(
-        fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 30 }),
+        fc.array(fc.integer({ min: 2, max: 40 }), { minLength: 1, maxLength: 30 }),
         fc.record({
           batch: fc.integer({ min: 1, max: 5 }),
           seq: fc.integer({ min: 2, max: 48 }),
@@ -111,6 +111,11 @@ describe('BatchSource', () => {
       ),
       { numRuns: 200 },
     )
+  })
+
+  it('refuses data whose labels are all beyond the cut', () => {
+    expect(() => new BatchSource(rowsOf([20], 10), { ...OPTIONS, seq: 10 })).toThrow(/no token is trained: cut at 10/)
+    expect(new BatchSource(rowsOf([20], 10), { ...OPTIONS, seq: 11 }).next().labelled).toBe(1 + 1)
   })
 
   it('refuses an empty data set and a damaged cursor', () => {

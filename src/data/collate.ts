@@ -47,6 +47,15 @@ export interface BatchCursor {
   readonly index: number
 }
 
+/** Is there a row with a trained token within its first `seq`? */
+function hasLabel(data: TokenRows, seq: number): boolean {
+  for (let r = 0; r < rowCount(data); r++) {
+    const from = at(data.offsets, r)
+    if (countTrained(data.labels, from, Math.min(at(data.offsets, r + 1), from + seq)) > 0) return true
+  }
+  return false
+}
+
 const roundUp8 = (n: number): number => Math.ceil(n / 8) * 8
 
 /** Lay sequences, each one or more rows one after another, into a batch. T is at most `seq` rounded up to a multiple of 8. */
@@ -96,7 +105,7 @@ export class BatchSource {
   #index = 0
   #order: Epoch | null = null
 
-  /** Throws RunError where there is no row. */
+  /** Throws RunError where there is no row, or no trained token within `seq`. */
   constructor(
     readonly data: TokenRows,
     readonly options: BatchOptions,
@@ -104,6 +113,12 @@ export class BatchSource {
   ) {
     if (rowCount(data) === 0)
       throw new RunError('there is no row to train on', { where: 'training data', fix: 'Choose data with at least one usable row' })
+    if (!hasLabel(data, options.seq))
+      throw new RunError(`no token is trained: cut at ${options.seq} tokens, no row has a label left`, {
+        where: 'training data',
+        why: 'The loss would be zero and nothing would be learned',
+        fix: 'Allow longer rows, or check which part of the rows is trained',
+      })
     if (cursor) this.cursor = cursor
   }
 

@@ -1,10 +1,10 @@
 /** @file A model's tokenizer from its Hugging Face files. Broken or missing files are a ModelError; the rules for BOS and EOS are Transformers'. */
 import { Tokenizer as HubTokenizer } from '@huggingface/tokenizers'
 import { ModelError } from '../errors.ts'
+import { isObject, type JsonObject as Json } from '../io/json.ts'
 import { byteToken } from './token_text.ts'
 import type { Tokenizer, TokenizerFiles } from './types.ts'
 
-type Json = Readonly<Record<string, unknown>>
 interface AddedToken {
   readonly id: number
   readonly content: string
@@ -12,7 +12,6 @@ interface AddedToken {
 }
 
 const FIX = 'Add the tokenizer.json and tokenizer_config.json that belong to the model'
-const isObject = (v: unknown): v is Json => typeof v === 'object' && v !== null && !Array.isArray(v)
 const fail = (what: string, where: string): never => {
   throw new ModelError(what, { where, why: 'Text cannot be turned into the tokens this model knows', fix: FIX })
 }
