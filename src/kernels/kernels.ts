@@ -10,3 +10,5 @@ export { attentionForwardSgkKernel, attentionDqSgkKernel, attentionDkvSgkKernel 
 export { activationKernel } from './activation.ts'
 export { fillKernel, gatherKernel, scatterAddKernel } from './gather.ts'
 export { crossEntropyKernel, totalKernel } from './cross_entropy.ts'
+export { columnsKernel, copyColumnsKernel } from './columns.ts'
+export { dropoutKernel } from './dropout.ts'
