@@ -13,7 +13,7 @@
  *
  * One client holds one data set: `build` replaces it, and a `build` that fails or is cancelled leaves none. A request that starts while an
  * `inspect` or `build` is under way waits its turn; aborting the signal rejects with the DOMException "AbortError". All other failures reject
- * with a RemoteDataError that carries a WireError (what, where, why, fix). A worker that died is started anew by the next request.
+ * with a RemoteDataError (an EtudeError: what, where, why, fix; `toWire` keeps them). A worker that died is started anew by the next request.
  */
 import type { WireError } from '../errors.ts'
 import type { DataOptions, DatasetSummary, CutStats, Inspection, PreviewRow } from './report.ts'
