@@ -1,0 +1,184 @@
+/** Gathers against torch (test/golden/layer_ops.py). A gather copies, so f32 is exact; sums of gradients have at most a few dozen terms. */
+import { describe, expect, test } from 'vitest'
+import cases from '../../../test/golden/layer_ops/embedding.json'
+import { closeness, randn, run, target } from '../../../test/gpu.ts'
+import { f32, idsOf, live, MODES, rowsOf, u32 } from '../../../test/modes.ts'
+import { packF16 } from '../../io/repack.ts'
+import { derived, ScalarInput, ShapeError, type Tensor } from '../../tensor/graph.ts'
+import type { Weight, WeightFormat } from '../../tensor/weight.ts'
+import { backward } from '../backward.ts'
+import { embed, embedWithPrompt, gatherRows } from './embedding.ts'
+import { scale } from './pointwise.ts'
+
+type F32 = Float32Array<ArrayBuffer>
+const table = (data: Tensor): Weight => ({ format: 'f32', rows: data.shape[0]!, cols: data.cols, data, scales: null })
+const embedCases = cases.filter((c) => c.kind === 'embed')
+const promptCases = cases.filter((c) => c.kind === 'prompt').map((c) => ({ ...c, prompt: c.prompt!, dprompt: c.dprompt! }))
+
+describe.each(MODES)('$name', (mode) => {
+  test.each(embedCases)(
+    'embed [$V, $C]: output, and a gradient that adds up repeated ids',
+    async ({ V, C, B, T, ids, table: values, dy, y, dtable, ...rest }) => {
+      const factor = (rest as { scale?: number }).scale!
+      const out = await run(({ leaf }) => {
+        const tids = leaf(...idsOf(mode, ids))
+        const t = leaf([V, C], f32(values), { grad: true })
+        const ty = embed(table(t), tids, tids.rows, { scale: factor })
+        const seed = leaf(...rowsOf(mode, [B * T, C], dy))
+        backward(ty, seed)
+        // Where no gradient is collected yet it starts from zeros.
+        const copy = scale(t, 1)
+        return { y: ty, d: t.sink!, alone: backward(embed(table(copy), tids, tids.rows, { scale: factor }), seed, [copy])[0]! }
+      }, mode.traits)
+      expect(closeness(live(out.y, y), y)).toBeLessThan(1)
+      expect(closeness(out.d, dtable)).toBeLessThan(1)
+      expect(closeness(out.alone, dtable)).toBeLessThan(1)
+    },
+  )
+
+  test.each(promptCases)(
+    'prompt [$P, $C] before $B x $T: output and both gradients',
+    async ({ V, C, B, T, P, ids, table: values, prompt, dy, y, dtable, dprompt }) => {
+      const out = await run(({ leaf }) => {
+        const [shape, padded] = idsOf(mode, ids)
+        const t = leaf([V, C], f32(values), { grad: true })
+        const p = leaf([P, C], f32(prompt), { grad: true })
+        const tokens = mode.spare ? new ScalarInput(T) : T
+        const batch = mode.spare ? new ScalarInput(B) : B
+        const ty = embedWithPrompt(table(t), leaf(shape, padded), p, { batch, tokens, maxBatch: B + (mode.spare ? 1 : 0) })
+        const [, seed] = rowsOf({ ...mode, spare: ty.shape[0]! - B * (P + T) }, [B * (P + T), C], dy)
+        backward(ty, leaf(ty.shape, seed, { rows: ty.rows }))
+        return { y: ty, d: t.sink!, dp: p.sink! }
+      }, mode.traits)
+      expect(closeness(live(out.y, y), y)).toBeLessThan(1)
+      expect(closeness(out.d, dtable)).toBeLessThan(1)
+      expect(closeness(out.dp, dprompt)).toBeLessThan(1)
+    },
+  )
+})
+
+/** A table in a format: its words, its scales and the values that they mean. Values are chosen so that the packing is exact. */
+function packed(
+  format: WeightFormat,
+  rows: number,
+  cols: number,
+): { words: F32 | Uint32Array<ArrayBuffer>; scales: F32 | Uint32Array<ArrayBuffer> | null; values: F32 } {
+  const n = rows * cols
+  const q = Array.from(randn([n], 5), (v) => Math.abs(Math.round(v * 1000)))
+  if (format === 'f32') {
+    const values = randn([n], 6)
+    return { words: values, scales: null, values }
+  }
+  if (format === 'f16') {
+    const values = f32(q.map((v) => (v % 2048) / 64 - 16))
+    return { words: new Uint32Array(packF16(values).buffer), scales: null, values }
+  }
+  if (format === 'q8') {
+    const d = Float32Array.from({ length: n / 32 }, (_, i) => (i + 1) / 64)
+    const bytes = Int8Array.from(q, (v) => (v % 255) - 127)
+    return { words: new Uint32Array(bytes.buffer), scales: d, values: f32(Array.from(bytes, (v, i) => v * d[i >> 5]!)) }
+  }
+  const words = new Uint32Array(n / 8)
+  q.forEach((v, i) => (words[i >> 3]! |= (v & 15) << ((i & 7) * 4)))
+  const dm = Float32Array.from({ length: n / 16 }, (_, i) => (i % 2 ? -i / 128 : (i + 1) / 256))
+  return {
+    words,
+    scales: new Uint32Array(packF16(dm).buffer),
+    values: f32(q.map((v, i) => (v & 15) * dm[2 * (i >> 5)]! + dm[2 * (i >> 5) + 1]!)),
+  }
+}
+
+test.each(['f32', 'f16', 'q4', 'q8'] as const)('a table larger than a binding is read in pieces: %s', async (format) => {
+  const [rows, cols] = [700, 32]
+  const { words, scales, values } = packed(format, rows, cols)
+  const ids = [0, 255, 256, 257, 511, 512, 699, 3, 699]
+  let calls = 0
+  const out = await run(
+    ({ g, leaf }) => {
+      const data = leaf([rows, (words.length / rows) | 0], words)
+      const weight: Weight = { format, rows, cols, data, scales: scales && leaf([scales.length], scales) }
+      const y = embed(weight, leaf([ids.length], u32(ids)), ids.length)
+      calls = g.calls.length
+      return { y }
+    },
+    { ...target, maxBindingSize: 300 * cols },
+  )
+  expect(calls).toBe({ f32: 3, f16: 3, q4: 2, q8: 3 }[format])
+  expect(
+    closeness(
+      out.y,
+      ids.flatMap((id) => [...values.subarray(id * cols, (id + 1) * cols)]),
+      1e-6,
+      1e-7,
+    ),
+  ).toBeLessThan(1)
+})
+
+test('the gradient of a table larger than a binding', async () => {
+  const [rows, cols] = [700, 4]
+  const ids = [0, 255, 256, 699, 256]
+  const dy = randn([5, 4], 3)
+  const out = await run(
+    ({ leaf }) => {
+      const t = leaf([rows, cols], randn([rows, cols], 1), { grad: true })
+      backward(embed(table(t), leaf([5], u32(ids)), 5), leaf([5, 4], dy))
+      return { d: t.sink! }
+    },
+    { ...target, maxBindingSize: 4096 },
+  )
+  const expected = new Float64Array(rows * cols)
+  ids.forEach((id, i) => {
+    for (let c = 0; c < cols; c++) expected[id * cols + c]! += dy[i * cols + c]!
+  })
+  expect(closeness(out.d, expected)).toBeLessThan(1)
+})
+
+describe.each(MODES.slice(0, 2))('rows of activations, $name', (mode) => {
+  test.each([
+    { M: 1, C: 4, index: [0] },
+    { M: 9, C: 12, index: [7, 0, 3] },
+    { M: 5, C: 8, index: [] },
+  ])('$index of [$M, $C]', async ({ M, C, index }) => {
+    const [x, dy] = [randn([M, C], 1), randn([3, C], 2)]
+    const out = await run(({ leaf }) => {
+      const t = leaf(...rowsOf(mode, [M, C], [...x]))
+      const grads = leaf(t.shape, new Float32Array(t.shape[0]! * C).fill(0.5), { rows: t.rows, grad: true })
+      const count = new ScalarInput(index.length)
+      const inverse = new Uint32Array(t.shape[0]!).fill(0xffffffff)
+      index.forEach((m, i) => (inverse[m] = i))
+      const ti = leaf([3], u32([...index, 0, 0, 0].slice(0, 3)))
+      const tv = leaf([inverse.length], inverse)
+      const y = gatherRows(t, ti, count, tv)
+      const seed = leaf([3, C], dy, { rows: derived(() => count.value) })
+      backward(gatherRows(grads, ti, count, tv), seed)
+      backward(gatherRows(grads, ti, count, tv), seed)
+      const copy = scale(grads, 1)
+      return { y: scale(y, 1), twice: grads.sink!, alone: backward(gatherRows(copy, ti, count, tv), seed, [copy])[0]! }
+    }, mode.traits)
+    const expected = new Float64Array(M * C)
+    index.forEach((m, i) => {
+      for (let c = 0; c < C; c++) expected[m * C + c] = dy[i * C + c]!
+    })
+    const chosen = index.flatMap((m) => [...x.subarray(m * C, (m + 1) * C)])
+    expect(closeness(out.y.subarray(0, chosen.length), chosen, 0, 1e-7)).toBeLessThan(1)
+    expect(closeness(live(out.alone, expected), expected, 0, 1e-7)).toBeLessThan(1)
+    expect(
+      closeness(
+        live(out.twice, expected),
+        expected.map((v) => 2 * v),
+        1e-6,
+        1e-7,
+      ),
+    ).toBeLessThan(1)
+  })
+})
+
+test('ids outside the table give zeros, and wrong kinds are refused', async () => {
+  const out = await run(({ leaf }) => {
+    const t = leaf([3, 4], randn([3, 4], 1))
+    expect(() => embed(table(t), leaf([2], f32([0, 1])), 2)).toThrow(ShapeError)
+    expect(() => embed({ ...table(t), format: 'q4' }, leaf([2], u32([0, 1])), 2)).toThrow('scales')
+    return { y: embed(table(t), leaf([2], u32([3, 0xffffffff])), 2) }
+  })
+  expect([...out.y]).toEqual(new Array(8).fill(0))
+})
