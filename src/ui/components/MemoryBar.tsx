@@ -1,0 +1,45 @@
+/** @file Planned GPU bytes by class: a bar for the eye and a table for the figures. */
+import type { MemoryPlan } from '../../train/run_config.ts'
+import { bytes } from '../format.ts'
+
+/** In the order they are drawn. What each holds is said where there is room. */
+export const MEMORY_CLASSES = [
+  { key: 'weights', title: 'Weights', holds: 'The frozen model, as stored on the GPU' },
+  { key: 'adapter', title: 'Adapter', holds: 'What is trained, and its gradient' },
+  { key: 'optimizer', title: 'Optimizer', holds: 'Two moments for each trained value (AdamW)' },
+  { key: 'activations', title: 'Activations', holds: 'Kept from the forward pass for the backward pass' },
+  { key: 'head', title: 'Loss head', holds: 'Logits and their gradient, in chunks' },
+] as const
+
+export function MemoryBar({ memory, capacity, explain = false }: { memory: MemoryPlan; capacity?: number; explain?: boolean }) {
+  const whole = Math.max(memory.total, capacity ?? 0, 1)
+  return (
+    <div className="stack" style={{ gap: 10 }}>
+      <div className="bar" role="img" aria-label={`Planned GPU memory: ${bytes(memory.total)}`}>
+        {MEMORY_CLASSES.map(({ key }) =>
+          memory[key] > 0 ? <i key={key} style={{ width: `${(100 * memory[key]) / whole}%`, background: `var(--mem-${key})` }} /> : null,
+        )}
+      </div>
+      <table className="legend" data-testid="memory">
+        <caption className="unseen">Planned GPU memory by class</caption>
+        <tbody>
+          {MEMORY_CLASSES.map(({ key, title, holds }) => (
+            <tr key={key}>
+              <th scope="row">
+                <span className="swatch" style={{ background: `var(--mem-${key})` }} />
+                {title}
+              </th>
+              {explain && <td className="soft wide-only">{holds}</td>}
+              <td>{bytes(memory[key])}</td>
+            </tr>
+          ))}
+          <tr>
+            <th scope="row">Total</th>
+            {explain && <td className="wide-only" />}
+            <td>{bytes(memory.total)}</td>
+          </tr>
+        </tbody>
+      </table>
+    </div>
+  )
+}

@@ -1,0 +1,93 @@
+/** @file Small pieces every screen is made of: page head, card, tag, facts, progress. No state of their own. */
+import { Button, Progress as Bar } from '@mantine/core'
+import type { ReactNode } from 'react'
+import { bytes, group, percent } from '../format.ts'
+import type { Progress } from '../store/state.ts'
+
+/** Title of a screen, one sentence on it, its actions with the primary one last. The title takes the focus when the step changes. */
+export function PageHead({ title, children, actions }: { title: string; children: ReactNode; actions?: ReactNode }) {
+  return (
+    <div className="head">
+      <div>
+        <h1 tabIndex={-1}>{title}</h1>
+        <p>{children}</p>
+      </div>
+      {actions !== undefined && <div className="row">{actions}</div>}
+    </div>
+  )
+}
+
+interface CardProps {
+  readonly title?: ReactNode
+  /** Right of the title. */
+  readonly aside?: ReactNode
+  readonly selected?: boolean
+  readonly className?: string
+  readonly children: ReactNode
+}
+export function Card({ title, aside, selected, className = '', children }: CardProps) {
+  return (
+    <section className={`card ${className}`} data-selected={selected ? '' : undefined}>
+      {title !== undefined && (
+        <header>
+          <h2>{title}</h2>
+          <span className="grow" />
+          {aside}
+        </header>
+      )}
+      {children}
+    </section>
+  )
+}
+
+export type Tone = 'plain' | 'good' | 'bad' | 'warn' | 'accent'
+export const Tag = ({ tone = 'plain', children }: { tone?: Tone; children: ReactNode }) => (
+  <span className="tag" data-tone={tone}>
+    {children}
+  </span>
+)
+
+/** Names and values; entries whose value is null are left out. `wide`: value under name, in columns. */
+export function Facts({ entries, wide }: { entries: readonly (readonly [string, ReactNode])[]; wide?: boolean }) {
+  const shown = entries.filter(([, v]) => v !== null && v !== undefined)
+  return (
+    <dl className="facts" data-wide={wide ? '' : undefined}>
+      {wide
+        ? shown.map(([k, v]) => (
+            <div key={k}>
+              <dt>{k}</dt>
+              <dd>{v}</dd>
+            </div>
+          ))
+        : shown.flatMap(([k, v]) => [<dt key={`${k}-name`}>{k}</dt>, <dd key={k}>{v}</dd>])}
+    </dl>
+  )
+}
+
+const amount = (p: Progress): string => {
+  const f = p.unit === 'bytes' ? bytes : group
+  return p.total > 0 ? `${f(p.done)} of ${f(p.total)}${p.unit === 'bytes' ? '' : ` ${p.unit}`} (${percent(p.done, p.total)})` : f(p.done)
+}
+
+/** Something under way, with how far it is where that is known and how to call it off. */
+export function Working({ label, progress, onCancel }: { label: string; progress: Progress | null; onCancel?: () => void }) {
+  const known = progress !== null && progress.total > 0
+  const value = known ? (100 * progress.done) / progress.total : 100
+  return (
+    <div className="stack" style={{ gap: 6 }} data-testid="progress">
+      <div className="row" style={{ flexWrap: 'nowrap' }}>
+        <span role="status" style={{ minWidth: 0, overflowWrap: 'anywhere' }}>
+          {progress?.label ?? label}
+          {known && <span className="soft"> · {amount(progress)}</span>}
+        </span>
+        <span className="grow" />
+        {onCancel && (
+          <Button size="xs" onClick={onCancel} data-testid="cancel">
+            Cancel
+          </Button>
+        )}
+      </div>
+      <Bar value={value} animated={!known} striped={!known} size="sm" radius="xl" aria-label={progress?.label ?? label} />
+    </div>
+  )
+}

@@ -1,0 +1,93 @@
+/** @file What the GPU is and allows. Where there is none: which browser has one, and what to do. */
+import { Card, Facts, Tag } from '../components/parts.tsx'
+import { ErrorCard } from '../components/ErrorCard.tsx'
+import { bytes } from '../format.ts'
+import { useStudio } from '../store/store.ts'
+import type { DeviceInfo } from '../../worker/protocol.ts'
+
+export const deviceName = (d: DeviceInfo): string => d.description || [d.vendor, d.architecture].filter(Boolean).join(' ') || 'GPU'
+
+export function DeviceCard() {
+  const engine = useStudio((s) => s.engine)
+  if (engine.status !== 'ready') return null
+  const d = engine.device
+  return (
+    <Card title="This device" aside={d.software ? <Tag tone="warn">software: slow</Tag> : undefined}>
+      <div className="stack" data-testid="device">
+        <Facts
+          wide
+          entries={[
+            ['GPU', deviceName(d)],
+            ['16-bit arithmetic', d.f16 ? 'yes' : 'no: weights are kept in 32 bit'],
+            ['Subgroups', d.subgroups ? `${d.subgroups.min} to ${d.subgroups.max} lanes` : 'no'],
+            ['Largest buffer', bytes(d.maxBufferSize)],
+            ['Largest binding', bytes(d.maxStorageBufferBindingSize)],
+          ]}
+        />
+        {d.software && (
+          <p className="small soft">
+            No graphics hardware is used: the browser computes on the processor. Small models work; to use a GPU, turn on hardware
+            acceleration in the browser’s settings.
+          </p>
+        )}
+      </div>
+    </Card>
+  )
+}
+
+/** Shown above every step while nothing can be computed. */
+export function NoGpu() {
+  const engine = useStudio((s) => s.engine)
+  if (engine.status === 'lost')
+    return (
+      <ErrorCard error={engine.error}>
+        <a href="">Reload the page</a>
+      </ErrorCard>
+    )
+  if (engine.status !== 'missing') return null
+  return (
+    <div data-testid="no-gpu" className="stack">
+      <ErrorCard error={engine.error} tone="warn" />
+      <Card title="What Etude needs">
+        <div className="stack">
+          <p>
+            Training runs on the graphics chip through WebGPU, which this browser does not offer here. Everything else on this page works:
+            data can be read and checked.
+          </p>
+          <table className="table">
+            <thead>
+              <tr>
+                <th scope="col">Browser</th>
+                <th scope="col">What to do</th>
+              </tr>
+            </thead>
+            <tbody>
+              <tr>
+                <th scope="row">Chrome, Edge 137 or later</th>
+                <td>
+                  Works on Windows, macOS, ChromeOS and Android. If it is switched off: Settings, System, “Use graphics acceleration when
+                  available”, then restart the browser.
+                </td>
+              </tr>
+              <tr>
+                <th scope="row">Chrome on Linux</th>
+                <td>
+                  Open <code>chrome://flags/#enable-unsafe-webgpu</code> and <code>chrome://flags/#enable-vulkan</code>, enable both,
+                  restart. <code>chrome://gpu</code> tells what is missing.
+                </td>
+              </tr>
+              <tr>
+                <th scope="row">Firefox, Safari</th>
+                <td>WebGPU is there in recent versions, but Etude is tested in Chromium only.</td>
+              </tr>
+              <tr>
+                <th scope="row">Not over https</th>
+                <td>WebGPU needs https or localhost. Etude’s own server is on localhost.</td>
+              </tr>
+            </tbody>
+          </table>
+        </div>
+      </Card>
+    </div>
+  )
+}

@@ -1,0 +1,67 @@
+/** @file What was loaded: architecture, size, how it is stored, context, and the chat template as it is. */
+import { Button } from '@mantine/core'
+import { Info } from 'lucide-react'
+import { useState } from 'react'
+import type { ModelInfo } from '../../worker/protocol.ts'
+import { Card, Facts, Tag } from '../components/parts.tsx'
+import { bytes, count, group } from '../format.ts'
+
+export function ModelFacts({ info }: { info: ModelInfo }) {
+  const [open, setOpen] = useState(false)
+  return (
+    <Card title={<span data-testid="model-name">{info.name}</span>} aside={<Tag tone="good">loaded</Tag>}>
+      <div className="stack" style={{ gap: 16 }} data-testid="model-info">
+        <Facts
+          wide
+          entries={[
+            ['Architecture', `${info.architecture}`],
+            ['Parameters', count(info.parameters)],
+            ['Stored as', info.storage],
+            ['Size on disk', bytes(info.fileBytes)],
+            ['Longest context', `${group(info.context)} tokens`],
+            ['Layers × width', `${info.layers} × ${group(info.hiddenSize)}`],
+            ['Attention heads', info.heads === info.kvHeads ? group(info.heads) : `${info.heads} over ${info.kvHeads} key/value`],
+            ['Vocabulary', group(info.vocabSize)],
+            ['Tokenizer', info.tokenizer ? 'yes' : 'none: only tokenised rows'],
+            ['Chat template', info.chatTemplate === null ? 'none' : 'yes'],
+          ]}
+        />
+        {info.notes.length > 0 && (
+          <ul className="checks">
+            {info.notes.map((n) => (
+              <li key={n}>
+                <Info size={15} color="var(--soft)" aria-hidden />
+                {n}
+              </li>
+            ))}
+          </ul>
+        )}
+        {info.chatTemplate !== null && (
+          <div>
+            <Button
+              variant="subtle"
+              color="gray"
+              size="compact-sm"
+              aria-expanded={open}
+              onClick={() => {
+                setOpen(!open)
+              }}
+            >
+              {open ? 'Hide the chat template' : 'Show the chat template'}
+            </Button>
+            {open && (
+              <pre
+                className="answer mono small"
+                tabIndex={0}
+                aria-label="Chat template"
+                style={{ maxHeight: 260, overflow: 'auto', marginTop: 8 }}
+              >
+                {info.chatTemplate}
+              </pre>
+            )}
+          </div>
+        )}
+      </div>
+    </Card>
+  )
+}

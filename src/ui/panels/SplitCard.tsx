@@ -1,0 +1,150 @@
+/** @file How much is held out, what the loss counts, and which chat template renders the rows. */
+import { Button, Select, Slider, Textarea, TextInput } from '@mantine/core'
+import { useState } from 'react'
+import { setDataSettings } from '../actions/data.ts'
+import { Card } from '../components/parts.tsx'
+import { group } from '../format.ts'
+import { useStudio } from '../store/store.ts'
+
+/** Loss on … as the select has it. */
+const LOSS = [
+  { value: 'auto', label: 'answers only (all of plain text)' },
+  { value: 'true', label: 'answers only' },
+  { value: 'false', label: 'every token' },
+]
+
+export function SplitCard() {
+  const settings = useStudio((s) => s.choices.dataSettings)
+  const stats = useStudio((s) => s.data.summary?.stats)
+  const modelTemplate = useStudio((s) => s.model.info?.chatTemplate ?? null)
+  const [share, setShare] = useState<number | null>(null)
+  const [seed, setSeed] = useState<string | null>(null)
+  const [open, setOpen] = useState(false)
+  const [template, setTemplate] = useState<string | null>(null)
+  const percentHeld = share ?? Math.round(settings.evalFraction * 100)
+  const seedBad = seed !== null && !/^\d{1,9}$/.test(seed)
+  return (
+    <Card
+      title="Held out"
+      aside={
+        stats && (
+          <span className="soft small">
+            {group(stats.train)} to train on, {group(stats.held)} held out
+          </span>
+        )
+      }
+    >
+      <div className="stack">
+        <div className="row" style={{ flexWrap: 'nowrap', gap: 14 }}>
+          <Slider
+            style={{ flex: 1 }}
+            min={0}
+            max={50}
+            value={percentHeld}
+            label={(v) => `${v} %`}
+            thumbLabel="Share of rows held out, in percent"
+            data-testid="eval-fraction"
+            onChange={setShare}
+            onChangeEnd={(v) => {
+              setShare(null)
+              void setDataSettings({ evalFraction: v / 100 })
+            }}
+          />
+          <span style={{ width: 44, textAlign: 'right' }}>{percentHeld}&nbsp;%</span>
+        </div>
+        <div className="form">
+          <TextInput
+            label="Seed of the split"
+            inputMode="numeric"
+            value={seed ?? String(settings.seed)}
+            error={seedBad ? 'expected a whole number' : undefined}
+            onChange={(e) => {
+              setSeed(e.currentTarget.value)
+            }}
+            onBlur={() => {
+              if (seed !== null && !seedBad) void setDataSettings({ seed: Number(seed) })
+              setSeed(null)
+            }}
+            data-testid="split-seed"
+          />
+          <Select
+            label="Loss on"
+            data={LOSS}
+            value={settings.completionOnly === null ? 'auto' : String(settings.completionOnly)}
+            onChange={(v) => {
+              void setDataSettings({ completionOnly: v === 'auto' ? null : v === 'true' })
+            }}
+            data-testid="loss-on"
+          />
+        </div>
+        <div>
+          <Button
+            variant="subtle"
+            color="gray"
+            size="compact-sm"
+            aria-expanded={open}
+            onClick={() => {
+              setOpen(!open)
+            }}
+          >
+            Chat template{settings.template === null ? '' : settings.template === '' ? ': not used' : ': your own'}
+          </Button>
+        </div>
+        {open && (
+          <div className="stack">
+            <Textarea
+              label="Template (Jinja)"
+              description={
+                modelTemplate === null
+                  ? 'The model has none: prompts and answers are joined as plain text.'
+                  : 'The model’s own, unless you change it.'
+              }
+              autosize
+              minRows={3}
+              maxRows={12}
+              styles={{ input: { fontFamily: 'var(--mono)', fontSize: 12.5 } }}
+              value={template ?? settings.template ?? modelTemplate ?? ''}
+              onChange={(e) => {
+                setTemplate(e.currentTarget.value)
+              }}
+              data-testid="template"
+            />
+            <div className="row">
+              <Button
+                size="xs"
+                disabled={template === null}
+                onClick={() => {
+                  void setDataSettings({ template })
+                  setTemplate(null)
+                }}
+              >
+                Use this template
+              </Button>
+              <Button
+                size="xs"
+                disabled={settings.template === ''}
+                onClick={() => {
+                  setTemplate(null)
+                  void setDataSettings({ template: '' })
+                }}
+              >
+                Use none
+              </Button>
+              {settings.template !== null && (
+                <Button
+                  size="xs"
+                  onClick={() => {
+                    setTemplate(null)
+                    void setDataSettings({ template: null })
+                  }}
+                >
+                  Back to the model’s
+                </Button>
+              )}
+            </div>
+          </div>
+        )}
+      </div>
+    </Card>
+  )
+}
