@@ -1,0 +1,83 @@
+/** @file What an optimizer step appends to the graph: the gradient's norm and clip coefficient, and AdamW over flat buffers. Not differentiable. */
+import { adamwKernel, gradStatsKernel, sumSquaresKernel } from '../../kernels/optimizer.ts'
+import { derived, type Dim, numel, ShapeError, type Tensor } from '../../tensor/graph.ts'
+import { now, rowGroup } from './live.ts'
+
+/** Elements that share a factor of the learning rate: a tensor in a flat buffer starts at a multiple of 256 bytes. */
+export const LR_BLOCK = 64
+/** Fields of the stats tensor, f32 [4]; the last is spare. */
+export const STATS = { norm: 0, clipCoefficient: 1, nonFinite: 2, length: 4 } as const
+
+function requireFlat(op: string, n: number, ...tensors: Tensor[]): void {
+  for (const t of tensors)
+    if (numel(t.shape) !== n || n % 4 || t.dtype !== 'f32')
+      throw new ShapeError(op, `flat f32 buffers of ${n} elements, a multiple of 4`, t.shape)
+}
+
+/** Norm of all gradients together, and the factor that limits it to `clip` (0: no limit), as torch.nn.utils.clip_grad_norm_.
+ * Writes `stats` (f32 [4], see STATS). A gradient that holds a NaN or an infinity, or whose square sum overflows, sets `nonFinite` to 1. */
+export function gradNorm(grads: readonly Tensor[], clip: Dim, stats: Tensor): void {
+  const g = stats.graph
+  if (numel(stats.shape) !== STATS.length) throw new ShapeError('grad_norm', 'stats [4]', stats.shape)
+  if (grads.length === 0) throw new ShapeError('grad_norm', 'at least one gradient')
+  const WORKGROUP = rowGroup(g.target, 64)
+  let first = 0
+  const parts = grads.map((grad) => {
+    const len = numel(grad.shape) / 4
+    requireFlat('grad_norm', numel(grad.shape), grad)
+    // At least 8 vec4s a lane, at most 512 sums to add up in the end.
+    const part = { grad, len, first, groups: Math.max(1, Math.min(512, Math.ceil(len / (8 * WORKGROUP)))) }
+    first += part.groups
+    return part
+  })
+  const partial = g.node('grad_norm partial', [first], grads, null, { rows: first })
+  for (const { grad, len, first: at, groups } of parts)
+    g.call(sumSquaresKernel, { g: grad, out: partial }, { len, first: at, groups }, { constants: { WORKGROUP } })
+  g.call(gradStatsKernel, { partial, stats }, { len: first, clip }, { constants: { WORKGROUP } })
+}
+
+/** One flat buffer's worth of trained parameters. All f32 of equal length, a multiple of 4. */
+export interface FlatState {
+  readonly param: Tensor
+  readonly grad: Tensor
+  readonly m: Tensor
+  readonly v: Tensor
+  /** f32 [ceil(length / LR_BLOCK)]: factor of the learning rate for each block. */
+  readonly lrScale: Tensor
+}
+export interface AdamWOptions {
+  readonly lr: Dim
+  /** Optimizer step, from 1; counts only steps that were taken. */
+  readonly step: Dim
+  readonly beta1: number
+  readonly beta2: number
+  readonly eps: number
+  readonly weightDecay: Dim
+  /** Zero the gradient after use, so that the next step's can be added to it. Also done where the step is skipped. */
+  readonly clear?: boolean
+}
+
+/** One AdamW step in one dispatch, as torch.optim.AdamW: decay by lr · lrScale, bias-corrected moments, eps added to √v̂. The gradient is first multiplied by
+ * stats' clip coefficient. Where `stats` says non-finite, parameters and moments stay as they are. */
+export function adamwStep({ param, grad, m, v, lrScale }: FlatState, stats: Tensor, o: AdamWOptions): void {
+  const n = numel(param.shape)
+  requireFlat('adamw', n, param, grad, m, v)
+  if (numel(lrScale.shape) !== Math.ceil(n / LR_BLOCK))
+    throw new ShapeError('adamw', `a rate factor for each of ${Math.ceil(n / LR_BLOCK)} blocks`, lrScale.shape)
+  param.graph.call(
+    adamwKernel,
+    { param, grad, m, v, lr_scale: lrScale, stats },
+    {
+      len: n / 4,
+      lr: o.lr,
+      one_minus_beta1: 1 - o.beta1,
+      beta2: o.beta2,
+      one_minus_beta2: 1 - o.beta2,
+      eps: o.eps,
+      weight_decay: o.weightDecay,
+      bias1: derived(() => 1 - o.beta1 ** now(o.step)),
+      root_bias2: derived(() => Math.sqrt(1 - o.beta2 ** now(o.step))),
+    },
+    { flags: o.clear ? ['clear'] : [] },
+  )
+}
