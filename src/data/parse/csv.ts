@@ -9,6 +9,8 @@ const MAX_RESTARTS = 50
 /** Characters read at least before records are looked for. */
 const MIN_TEXT = 2 ** 16
 
+const MISPLACED = 'quotes in this record are misplaced: a quote inside a quoted field must be doubled'
+
 interface Records {
   readonly data: string[][]
   readonly errors: readonly { readonly type: string; readonly code: string; readonly row: number }[]
@@ -55,14 +57,15 @@ class CsvScanner {
   #scan(last: boolean, rows: ParsedRow[]): boolean {
     const parser = new Papa.Parser({ delimiter: this.delimiter, newline: '\n' })
     const { data, errors } = parser.parse(this.#lines.join('\n') + (last ? '' : '\n'), 0, !last) as Records
-    const broken = new Map(errors.filter((e) => e.type === 'Quotes').map((e) => [e.row, e.code]))
+    const having = (code: string): Set<number> => new Set(errors.filter((e) => e.code === code).map((e) => e.row))
+    const [open, misplaced] = [having('MissingQuotes'), having('InvalidQuotes')]
     let used = 0
     let unclosed = false
     for (const [i, record] of data.entries()) {
-      unclosed = broken.get(i) === 'MissingQuotes'
+      unclosed = open.has(i)
       if (unclosed) break
       const lines = 1 + record.reduce((n, f) => n + (f.split('\n').length - 1), 0)
-      this.#record(record, this.#line + used, lines, broken.has(i), rows)
+      this.#record(record, this.#line + used, lines, misplaced.has(i), rows)
       used += lines
     }
     this.#drop(used)
@@ -70,11 +73,9 @@ class CsvScanner {
     // While a quote is open, look again once the text has doubled: the work stays linear.
     this.#wait = Math.max(MIN_TEXT, 2 * this.#size)
     if (!unclosed && !far) return false
-    rows.push({
-      line: this.#line,
-      bad: `a quote opened in this record is never closed${far ? ` within ${MAX_ROW_BYTES / 2 ** 20} MiB` : ''}`,
-      excerpt: excerptOf(this.#lines[0] ?? ''),
-    })
+    const within = far ? ` within ${MAX_ROW_BYTES / 2 ** 20} MiB` : ''
+    const bad = misplaced.has(data.length - 1) ? MISPLACED : `a quote opened in this record is never closed${within}`
+    rows.push({ line: this.#line, bad, excerpt: excerptOf(this.#lines[0] ?? '') })
     this.#drop(1)
     if (++this.#restarts <= MAX_RESTARTS) return true
     rows.push({
@@ -99,7 +100,7 @@ class CsvScanner {
       if (problem !== undefined) return void bad(problem)
     }
     if (record.every((f) => !f.trim())) return
-    if (badQuotes) return void bad('quotes in this record are misplaced: a quote inside a quoted field must be doubled')
+    if (badQuotes) return void bad(MISPLACED)
     if (!this.#names) {
       this.#names = columnNames(record)
       return
@@ -123,6 +124,6 @@ export async function* readCsv(source: ByteSource, delimiter: string, options: R
 
 /** The delimiter that splits the first lines evenly: comma, tab, semicolon or bar. A comma where none does. */
 export function guessDelimiter(head: string): string {
-  const { meta } = Papa.parse(head, { preview: 20, delimitersToGuess: [',', '\t', ';', '|'] })
+  const { meta } = Papa.parse(head, { preview: 20, skipEmptyLines: true, delimitersToGuess: [',', '\t', ';', '|'] })
   return meta.delimiter || ','
 }

@@ -13,6 +13,8 @@ export interface ReadOptions {
   readonly signal?: AbortSignal
   /** Told how many bytes of the file have been read so far. */
   readonly onBytes?: (done: number) => void
+  /** Bytes read at once, even; 1 MiB where absent. */
+  readonly chunk?: number
 }
 
 export interface Line {
@@ -50,11 +52,15 @@ export function encodingOf(head: Uint8Array, name: string): { readonly encoding:
 }
 
 /** The file's bytes in order, in chunks of 1 MiB (even offsets after the mark). */
-async function* chunks(source: ByteSource, from: number, { signal, onBytes }: ReadOptions): AsyncGenerator<Uint8Array<ArrayBuffer>> {
-  for (let at = from; at < source.size; at += CHUNK) {
+async function* chunks(
+  source: ByteSource,
+  from: number,
+  { signal, onBytes, chunk: size = CHUNK }: ReadOptions,
+): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  for (let at = from; at < source.size; at += size) {
     signal?.throwIfAborted()
-    const chunk = await source.read(at, Math.min(CHUNK, source.size - at))
-    onBytes?.(Math.min(at + CHUNK, source.size))
+    const chunk = await source.read(at, Math.min(size, source.size - at))
+    onBytes?.(Math.min(at + size, source.size))
     yield chunk
   }
 }
