@@ -11,7 +11,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   errors: [],
   options: [],
   ...Object.fromEntries(ENGINE.map((layer) => [layer, below(layer)])),
-  ...Object.fromEntries(ACTORS.map((layer) => [layer, ['autograd', 'nn']])),
+  ...Object.fromEntries(ACTORS.map((layer) => [layer, ['tensor', 'autograd', 'nn']])),
   io: [],
   data: ['io'],
   merge: ['io', 'tensor'],

@@ -5,6 +5,8 @@ export const POINTWISE = {
   copy: 'alpha * x',
   add: 'x + y',
   mul: 'x * y',
+  /** y at alpha 0, x at alpha 1; beyond 1 it goes on in the same direction. */
+  mix: 'y + alpha * (x - y)',
   silu: 'x / (1.0 + exp(-x))',
   /** y is dL/d(silu). */
   silu_grad: '(y / (1.0 + exp(-x))) * (1.0 + x * (1.0 - 1.0 / (1.0 + exp(-x))))',

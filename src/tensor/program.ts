@@ -42,6 +42,8 @@ export class SessionPlan {
     readonly specs: readonly GraphSpec[],
     /** Storages that exist whether or not a call binds them. */
     extra: readonly Storage[] = [],
+    /** Bytes of staging buffers beside them. */
+    staging = 0,
   ) {
     this.plans = specs.map((s) => plan(s.graph, new Set(s.keep)))
     this.arena = arenaSizes(this.plans)
@@ -62,7 +64,7 @@ export class SessionPlan {
       }
       bytes[memory] += size
     })
-    bytes.batch += specs.reduce((n, s) => n + uniformBytes(s.graph), 0)
+    bytes.batch += staging + specs.reduce((n, s) => n + uniformBytes(s.graph), 0)
     this.bytes = bytes
     this.total = Object.values(bytes).reduce((a, b) => a + b, 0)
   }

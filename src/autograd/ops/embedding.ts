@@ -12,7 +12,7 @@ interface Prompting {
   readonly tokens: Dim
 }
 /** Rows first … first + rows - 1 of a table, small enough to bind. */
-interface Chunk {
+export interface TableChunk {
   readonly first: number
   readonly rows: number
   readonly data: Tensor
@@ -23,12 +23,12 @@ const view = (t: Tensor, shape: Shape, bytes: number): Tensor =>
   t.graph.leaf(t.storage!, shape, { dtype: t.dtype, byteOffset: t.byteOffset + bytes })
 
 /** A table in pieces that each fit a binding. Multiples of 256 rows keep every view's offset a multiple of 256 bytes. */
-function chunks({ format, rows, cols, data, scales }: Weight): Chunk[] {
+export function tableChunks({ format, rows, cols, data, scales }: Weight): TableChunk[] {
   const per = weightBytes(format, 1, cols)
   const limit = data.graph.target.maxBindingSize
   if (rows * per.data <= limit || !data.storage) return [{ first: 0, rows, data, scales }]
   const step = Math.max(256, Math.floor(limit / per.data / 256) * 256)
-  const out: Chunk[] = []
+  const out: TableChunk[] = []
   for (let first = 0; first < rows; first += step) {
     const n = Math.min(step, rows - first)
     out.push({
@@ -44,7 +44,7 @@ function chunks({ format, rows, cols, data, scales }: Weight): Chunk[] {
 /** out = rows of the table; ids that name no row of it give zeros. */
 function gather(table: Weight, ids: Tensor, out: Tensor, o: { scale?: number; prompting?: Prompting | null } = {}): void {
   const { prompting = null, scale = 1 } = o
-  chunks(table).forEach(({ first, rows, data, scales }, i) => {
+  tableChunks(table).forEach(({ first, rows, data, scales }, i) => {
     out.graph.call(
       gatherKernel,
       { ids, w: data, scales, prompt: prompting?.prompt, out },
@@ -76,7 +76,7 @@ function scatterAdd(
   const out = into ?? g.node('embed dweight', [table.rows, table.cols], [dy], null, { rows: table.rows })
   if (!into) g.call(fillKernel, { out }, { len: table.rows * width, value: 0 })
   const { prompting = null, scale = 1 } = o
-  for (const { first, rows, data } of chunks({ ...table, data: out }))
+  for (const { first, rows, data } of tableChunks({ ...table, data: out }))
     g.call(
       scatterAddKernel,
       { ids, dy, out: data },

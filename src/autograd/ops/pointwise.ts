@@ -6,13 +6,13 @@ type Name = keyof typeof POINTWISE
 /** Elements in the live rows of x. */
 export const liveLength = (x: Tensor): Dim => times(x.rows, numel(x.shape.slice(1)))
 
-function pointwise(name: Name, x: Tensor, y: Tensor | null, alpha: number, vjp: Vjp | null): Tensor {
+function pointwise(name: Name, x: Tensor, y: Tensor | null, alpha: Dim, vjp: Vjp | null): Tensor {
   if (y && numel(x.shape) % numel(y.shape)) throw new ShapeError(name, 'y to broadcast over the leading axes of x', x.shape, y.shape)
   const out = x.graph.node(name, x.shape, y ? [x, y] : [x], vjp)
   emit(name, x, y, alpha, out, [])
   return out
 }
-function emit(name: Name, x: Tensor, y: Tensor | null, alpha: number, out: Tensor, flags: 'add'[]): void {
+function emit(name: Name, x: Tensor, y: Tensor | null, alpha: Dim, out: Tensor, flags: 'add'[]): void {
   // Reading and writing one buffer in a dispatch is not allowed: in-place forms are kernels of their own.
   x.graph.call(
     pointwiseKernel,
@@ -30,7 +30,12 @@ export function accumulate(dst: Tensor, src: Tensor, overwrite = false): void {
 
 /** x: [..., C]; y: same shape. */
 export const add = (x: Tensor, y: Tensor): Tensor => pointwise('add', x, y, 1, (d) => [() => d, () => d])
+/** x * y, same shape. */
+export const mul = (x: Tensor, y: Tensor): Tensor =>
+  pointwise('mul', x, y, 1, (d) => [() => pointwise('mul', d, y, 1, null), () => pointwise('mul', d, x, 1, null)])
 /** x * alpha. */
 export const scale = (x: Tensor, alpha: number): Tensor => pointwise('copy', x, null, alpha, (d) => [() => scale(d, alpha)])
+/** y + alpha (x - y), alpha live: how strongly an adapter acts. Not differentiable. */
+export const mix = (x: Tensor, y: Tensor, alpha: Dim): Tensor => pointwise('mix', x, y, alpha, null)
 /** x * sigmoid(x). */
 export const silu = (x: Tensor): Tensor => pointwise('silu', x, null, 1, (d) => [() => pointwise('silu_grad', x, d, 1, null)])

@@ -1,0 +1,70 @@
+/** @file What a model family declares: how to read its config, what its tensors are called, and its forward pass.
+ *
+ * To add one: its file beside this one, its test, and its line in registry.ts. */
+import { ModelError } from '../errors.ts'
+import type { Network, Shape } from '../nn/network.ts'
+import type { RopeConfig } from '../nn/rope.ts'
+import type { Tensor } from '../tensor/graph.ts'
+
+export type Json = Readonly<Record<string, unknown>>
+/** GGUF metadata, by key. */
+export type Metadata = ReadonlyMap<string, unknown>
+
+export interface ModelConfig extends Shape {
+  readonly modelType: string
+  readonly architecture: string
+  readonly vocabSize: number
+  readonly hiddenSize: number
+  readonly intermediateSize: number
+  readonly layers: number
+  /** Longest sequence it was made for, tokens. */
+  readonly context: number
+  /** The head is the embedding. */
+  readonly tied: boolean
+  readonly rope: RopeConfig
+  readonly attentionBias: boolean
+  readonly mlpBias: boolean
+  readonly bosId: number | null
+  readonly eosIds: readonly number[]
+}
+
+/** A parameter, by its Hugging Face name. */
+export type Param =
+  | { readonly kind: 'linear'; /** Module path, without ".weight". */ readonly name: string; readonly rows: number; readonly cols: number; readonly bias: boolean; /** Layers of a group share an input. */ readonly group: string }
+  | { readonly kind: 'vector'; /** Tensor name. */ readonly name: string; readonly size: number }
+  | { readonly kind: 'table'; /** Tensor name. */ readonly name: string; readonly rows: number; readonly cols: number; readonly use: 'embedding' | 'head' }
+
+export interface ModelFamily {
+  readonly id: string
+  readonly title: string
+  /** `architectures` and `model_type` of config.json, `general.architecture` of GGUF. */
+  readonly architectures: readonly string[]
+  readonly modelTypes: readonly string[]
+  readonly gguf: readonly string[]
+  /** Throws ModelError naming the field. */
+  readConfig(config: Json): ModelConfig
+  /** config.json as Hugging Face would have it, from GGUF metadata. */
+  ggufConfig(metadata: Metadata, tensorNames: ReadonlySet<string>): Json
+  /** Name in a GGUF file of a Hugging Face tensor. */
+  ggufName(name: string): string
+  /** Rows of a GGUF tensor in Hugging Face's order, where they differ: result[i] is the GGUF row of Hugging Face's row i. */
+  ggufRowOrder(name: string, c: ModelConfig): Uint32Array | null
+  params(c: ModelConfig): readonly Param[]
+  /** Final normalised hidden states, [rows, C]. */
+  forward(net: Network, c: ModelConfig): Tensor
+}
+
+/** A whole number field of config.json within bounds. */
+export function integer(config: Json, field: string, o: { min: number; max: number; fallback?: number }): number {
+  const v = config[field] ?? o.fallback
+  if (typeof v !== 'number' || !Number.isInteger(v) || v < o.min || v > o.max)
+    throw new ModelError(`${field} is ${v === undefined ? 'missing' : JSON.stringify(v)}, expected a whole number from ${o.min} to ${o.max}`, {
+      where: 'config.json',
+      why: 'the shapes of the model follow from it',
+      fix: "Take config.json from the model's original repository",
+    })
+  return v
+}
+
+/** One or several token ids, as eos_token_id may be written. */
+export const idList = (v: unknown): number[] => (Array.isArray(v) ? v : [v]).filter((n): n is number => typeof n === 'number' && Number.isInteger(n) && n >= 0)

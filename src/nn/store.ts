@@ -1,0 +1,59 @@
+/** @file Where a model's parameters lie on the GPU. Filled by train/load_model.ts; read by Network. */
+import { Graph, type Tensor } from '../tensor/graph.ts'
+import type { Storage } from '../tensor/storage.ts'
+import type { Weight, WeightFormat } from '../tensor/weight.ts'
+
+/** A part of a persistent buffer: `byteOffset` is a multiple of 256. */
+export interface Place {
+  readonly storage: Storage
+  readonly byteOffset: number
+}
+/** One module of a (possibly fused) weight: its rows. */
+export interface Member {
+  /** Module path as Hugging Face names it: model.layers.0.self_attn.q_proj. */
+  readonly name: string
+  readonly from: number
+  readonly rows: number
+}
+export interface MatrixStore {
+  readonly format: WeightFormat
+  readonly rows: number
+  readonly cols: number
+  readonly data: Place
+  readonly scales: Place | null
+  readonly members: readonly Member[]
+  /** Frozen or trained bias [rows], or null. */
+  readonly bias: VectorStore | null
+  /** Where its gradient collects, if it is trained (f32 only). */
+  readonly gradient: Place | null
+}
+export interface VectorStore {
+  readonly size: number
+  readonly data: Place
+  readonly gradient: Place | null
+}
+export interface ModelStore {
+  /** Linear layers by group. Usually one matrix a group; several where its members are stored in different formats. */
+  readonly groups: ReadonlyMap<string, readonly MatrixStore[]>
+  /** Norm weights and the like, by tensor name. */
+  readonly vectors: ReadonlyMap<string, VectorStore>
+  readonly embedding: MatrixStore
+  /** Null: the head is the embedding. */
+  readonly head: MatrixStore | null
+}
+
+export function bindVector(g: Graph, v: VectorStore): Tensor {
+  const sink = v.gradient && g.leaf(v.gradient.storage, [v.size], { byteOffset: v.gradient.byteOffset })
+  return g.leaf(v.data.storage, [v.size], { byteOffset: v.data.byteOffset, needsGrad: sink !== null, sink })
+}
+
+export function bindMatrix(g: Graph, m: MatrixStore): Weight {
+  const { format, rows, cols } = m
+  const sink = m.gradient && g.leaf(m.gradient.storage, [rows, cols], { byteOffset: m.gradient.byteOffset })
+  const data =
+    format === 'f32'
+      ? g.leaf(m.data.storage, [rows, cols], { byteOffset: m.data.byteOffset, needsGrad: sink !== null, sink })
+      : g.leaf(m.data.storage, [m.data.storage.bytes / 4], { dtype: 'u32', byteOffset: m.data.byteOffset })
+  const scales = m.scales && g.leaf(m.scales.storage, [m.scales.storage.bytes / 4], { dtype: format === 'q4' ? 'u32' : 'f32', byteOffset: m.scales.byteOffset })
+  return { format, rows, cols, data, scales }
+}

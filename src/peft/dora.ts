@@ -1,0 +1,59 @@
+/** @file DoRA: the weight is split into length and direction; LoRA turns the direction, a vector scales the length (Liu et al. 2024). */
+import { mulColumns } from '../autograd/ops/columns.ts'
+import { inverseRowNorm } from '../autograd/ops/linear.ts'
+import { add, mul } from '../autograd/ops/pointwise.ts'
+import { defineLinear } from './method.ts'
+import { addUpdate, LORA_OPTIONS, loraConfig, loraForward, loraFromConfig, loraInitialise, loraParams, loraScale, loraTargets } from './lora.ts'
+
+type Param = 'lora_A' | 'lora_B' | 'lora_magnitude_vector'
+
+/** ‖row‖ of a matrix [out, in]. */
+function rowNorms(W: Float32Array, outFeatures: number): Float32Array<ArrayBuffer> {
+  const inFeatures = W.length / outFeatures
+  return Float32Array.from({ length: outFeatures }, (_, n) => {
+    let s = 0
+    for (let k = 0; k < inFeatures; k++) s += W[n * inFeatures + k]! ** 2
+    return Math.sqrt(s)
+  })
+}
+
+/** y = m / ‖W + s B A‖ ∘ (W + s B A) x, the norm over each row and held constant in the gradient (https://arxiv.org/abs/2402.09353, equations 5 and 11). */
+export const dora = defineLinear<typeof LORA_OPTIONS, Param>({
+  id: 'dora',
+  title: 'DoRA',
+  summary: 'LoRA for the direction of each weight row, and one trained length a row.',
+  paper: { cite: 'Liu et al. 2024', url: 'https://arxiv.org/abs/2402.09353' },
+  slot: 'linear',
+  peftType: 'LORA',
+  fused: true,
+  merges: true,
+  options: LORA_OPTIONS,
+  runDefaults: { lr: 1e-3 },
+  targets: loraTargets,
+  params: (site, o) => ({ ...loraParams(site, o), lora_magnitude_vector: { shape: [site.outFeatures], init: 'ones' } }),
+  key: (p) => (p === 'lora_magnitude_vector' ? p : `${p}.weight`),
+  initialise: async (site, o, draw) => {
+    const start = await loraInitialise(site, o, (p) => draw(p))
+    const W = new Float32Array(start.residual ?? (await site.weight()))
+    const { lora_A, lora_B } = start.params as Record<'lora_A' | 'lora_B', Float32Array>
+    return { ...start, params: { ...start.params, lora_magnitude_vector: rowNorms(addUpdate(W, lora_A, lora_B, o.r, loraScale(o)), site.outFeatures) } }
+  },
+  forward: (x, site, p, o, ctx) => {
+    const z = loraForward(x, site, p, o, ctx, null, null)
+    const norm = inverseRowNorm(site.weight, p.lora_A, p.lora_B, { scale: loraScale(o), segments: site.segments, range: site.range })
+    const y = mulColumns(z, mul(p.lora_magnitude_vector, norm))
+    const biased = site.bias ? add(y, site.bias) : y
+    return site.residual ? add(biased, site.residual) : biased
+  },
+  merge: (site, W, p, o) => {
+    const turned = addUpdate(W, p.lora_A, p.lora_B, o.r, loraScale(o))
+    const norms = rowNorms(turned, site.outFeatures)
+    return turned.map((v, i) => {
+      const n = Math.floor(i / site.inFeatures)
+      return (v * p.lora_magnitude_vector[n]!) / norms[n]!
+    })
+  },
+  toConfig: (o, { targets }) => loraConfig(o, targets, true),
+  matches: (c) => c.use_dora === true,
+  fromConfig: loraFromConfig,
+})

@@ -1,0 +1,55 @@
+/** @file (IA)³: learned vectors scale keys, values and the inner activations of the feed-forward block (Liu et al. 2022). */
+import { mulColumns } from '../autograd/ops/columns.ts'
+import { add } from '../autograd/ops/pointwise.ts'
+import { names, type Values } from '../options.ts'
+import { defineLinear } from './method.ts'
+import { configTargets, requireOff, selectTargets } from './targets.ts'
+
+const OPTIONS = {
+  target_modules: names({ label: 'Target modules', help: 'Layers that are scaled.', default: ['k_proj', 'v_proj', 'down_proj'], suggestions: ['all-linear'] }),
+  feedforward_modules: names({ label: 'Feed-forward modules', help: 'Those of the targets whose input is scaled instead of their output.', default: ['down_proj'], suggestions: [] }),
+} as const
+const isFeedForward = (name: string, o: Values<typeof OPTIONS>): boolean => o.feedforward_modules.some((f) => name === f || name.endsWith(`.${f}`))
+
+/** y = l ∘ (W x + b), or W (l ∘ x) + b in feed-forward layers (https://arxiv.org/abs/2205.05638, section 3.3). */
+export const ia3 = defineLinear<typeof OPTIONS, 'ia3_l'>({
+  id: 'ia3',
+  title: '(IA)³',
+  summary: 'One learned scale for each key, value and feed-forward unit.',
+  paper: { cite: 'Liu et al. 2022', url: 'https://arxiv.org/abs/2205.05638' },
+  slot: 'linear',
+  peftType: 'IA3',
+  fused: false,
+  merges: true,
+  options: OPTIONS,
+  runDefaults: { lr: 1e-2 },
+  targets: (o, available) => selectTargets(o.target_modules, available),
+  params: ({ name, inFeatures, outFeatures }, o) => ({ ia3_l: { shape: isFeedForward(name, o) ? [1, inFeatures] : [outFeatures, 1], init: 'ones' } }),
+  key: (p) => p,
+  forward: (x, site, { ia3_l }, o) => {
+    if (isFeedForward(site.members[0]!, o)) return site.base(mulColumns(x, ia3_l))
+    const y = mulColumns(site.base(x, { residual: false }), ia3_l)
+    return site.residual ? add(y, site.residual) : y
+  },
+  merge: ({ name, inFeatures }, W, { ia3_l }, o) => {
+    const feedForward = isFeedForward(name, o)
+    return W.map((v, i) => v * ia3_l[feedForward ? i % inFeatures : Math.floor(i / inFeatures)]!)
+  },
+  toConfig: (o, { targets }) => ({
+    target_modules: targets,
+    feedforward_modules: o.feedforward_modules.filter((f) => targets.includes(f)),
+    exclude_modules: null,
+    fan_in_fan_out: false,
+    init_ia3_weights: true,
+    modules_to_save: null,
+  }),
+  matches: () => true,
+  fromConfig: (config) => {
+    requireOff(config, ['modules_to_save', 'fan_in_fan_out'])
+    const ff = config.feedforward_modules
+    return {
+      target_modules: configTargets(config),
+      feedforward_modules: Array.isArray(ff) && ff.length > 0 ? ff.map(String) : ['(none)'],
+    }
+  },
+})

@@ -1,0 +1,85 @@
+/** @file A model as opened from its files: what it is, before any of its weights are read. */
+import { ModelError } from '../errors.ts'
+import { toFloat32 } from '../io/dequantize.ts'
+import type { ModelFiles } from '../io/model_files.ts'
+import { gatherRows } from '../io/repack.ts'
+import type { StoredTensor } from '../io/source.ts'
+import type { Json, ModelConfig, ModelFamily, Param } from '../models/family.ts'
+import { familyOf, familyOfGguf } from '../models/registry.ts'
+
+export interface ModelBundle {
+  readonly files: ModelFiles
+  readonly family: ModelFamily
+  readonly config: ModelConfig
+  /** config.json, as read or as made from GGUF metadata. */
+  readonly rawConfig: Json
+  readonly params: readonly Param[]
+  /** Module paths of the linear layers: what `all-linear` means. */
+  readonly linears: readonly string[]
+}
+
+/** Tensor name of a parameter. */
+export const tensorName = (p: Param): string => (p.kind === 'linear' ? `${p.name}.weight` : p.name)
+export const paramShape = (p: Param): readonly number[] => (p.kind === 'vector' ? [p.size] : [p.rows, p.cols])
+
+/** Read the config and check that every tensor is there with its shape. */
+export function openBundle(files: ModelFiles): ModelBundle {
+  const { family, rawConfig } =
+    files.kind === 'gguf'
+      ? (() => {
+          const f = familyOfGguf(files.gguf.get('general.architecture'))
+          return { family: f, rawConfig: f.ggufConfig(files.gguf, new Set(files.tensors.keys())) }
+        })()
+      : { family: familyOf(files.config), rawConfig: files.config as Json }
+  const config = family.readConfig(rawConfig)
+  const params = family.params(config)
+  const bundle = { files, family, config, rawConfig, params, linears: params.flatMap((p) => (p.kind === 'linear' ? [p.name] : [])) }
+  for (const p of params) {
+    stored(bundle, tensorName(p), paramShape(p))
+    if (p.kind === 'linear' && p.bias) stored(bundle, `${p.name}.bias`, [p.rows])
+  }
+  return bundle
+}
+
+/** The stored tensor of a Hugging Face name. Throws ModelError when it is missing or has another shape. */
+export function stored(b: Pick<ModelBundle, 'files' | 'family' | 'config'>, name: string, shape: readonly number[]): StoredTensor {
+  const inFile = b.files.kind === 'gguf' ? b.family.ggufName(name) : name
+  const t = b.files.tensors.get(inFile)
+  const where = `${b.files.name}, tensor ${inFile}`
+  if (!t)
+    throw new ModelError('the tensor is missing', {
+      where,
+      why: `a ${b.family.title} model with this config has it`,
+      fix: 'Check that all shards are there and that config.json belongs to these weights',
+    })
+  if (t.shape.length !== shape.length || t.shape.some((n, i) => n !== shape[i]))
+    throw new ModelError(`the shape is [${t.shape.join(', ')}], expected [${shape.join(', ')}] by the config`, {
+      where,
+      why: 'the weights and the config describe different models',
+      fix: 'Take config.json and the weights from the same place',
+    })
+  return t
+}
+
+/** Bytes of rows [from, from + rows) of a tensor in Hugging Face's row order. */
+export async function readRows(b: ModelBundle, t: StoredTensor, name: string, from = 0, rows = t.shape[0]!): Promise<Uint8Array<ArrayBuffer>> {
+  const rowBytes = t.bytes / t.shape[0]!
+  const order = b.files.kind === 'gguf' ? b.family.ggufRowOrder(name, b.config) : null
+  if (!order) return t.source.read(t.offset + from * rowBytes, rows * rowBytes)
+  return gatherRows(await t.source.read(t.offset, t.bytes), rowBytes, order.subarray(from, from + rows))
+}
+
+/** A tensor as f32 values in Hugging Face's order. Throws ModelError for NaN or infinite weights. */
+export async function readFloats(b: ModelBundle, name: string, shape: readonly number[], from = 0, rows = shape[0]!): Promise<Float32Array<ArrayBuffer>> {
+  const t = stored(b, name, shape)
+  const count = rows * shape.slice(1).reduce((x, y) => x * y, 1)
+  const values = toFloat32(t.type, await readRows(b, t, name, from, rows), count)
+  requireFinite(values, name, b.files.name)
+  return values
+}
+
+export function requireFinite(values: Float32Array, name: string, file: string): void {
+  for (let i = 0; i < values.length; i++)
+    if (!Number.isFinite(values[i]!))
+      throw new ModelError(`element ${i} is ${values[i]}`, { where: `${file}, tensor ${name}`, why: 'one such weight makes every output NaN', fix: 'The file is damaged: fetch it again from its source' })
+}

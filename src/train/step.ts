@@ -1,0 +1,103 @@
+/** @file One optimizer step as recorded programs: `micro` (forward, loss, backward of one micro-batch, gradients added up), `update` (norm, clip, AdamW),
+ * `evaluate` (forward and loss). They share buffers, and their bytes are known before any is made. */
+import { Network } from '../nn/network.ts'
+import { ropeFrequencies } from '../nn/rope.ts'
+import type { ModelStore } from '../nn/store.ts'
+import { sftLoss } from '../objectives/sft.ts'
+import { optimizerStep } from '../optim/adamw.ts'
+import { Graph, ScalarInput, type TargetTraits, type Tensor } from '../tensor/graph.ts'
+import { SessionPlan } from '../tensor/program.ts'
+import { Storage } from '../tensor/storage.ts'
+import type { Adapter } from './adapter.ts'
+import { BatchBuffers } from './batch_buffers.ts'
+import type { ModelBundle } from './bundle.ts'
+import { BLOCK, type ParamSet } from './param_set.ts'
+import type { MemoryPlan, RunOptions } from './run_config.ts'
+
+/** A model on the GPU (or planned to be), with or without an adapter. */
+export interface Tunable {
+  readonly bundle: ModelBundle
+  readonly store: ModelStore
+  /** Buffers of the frozen parameters. */
+  readonly storages: readonly Storage[]
+  readonly adapter: Adapter | null
+  /** What is trained: the adapter's parameters, the model's own, or nothing. */
+  readonly trained: ParamSet | null
+}
+
+/** Longest text of a micro-batch: the collator pads to multiples of 8. */
+export const paddedLength = (seq: number): number => Math.ceil(seq / 8) * 8
+
+/** Rotary frequencies as a persistent buffer, with what goes with them. */
+export function ropeBuffer(bundle: ModelBundle, length: number): { invFreq: Storage; attentionFactor: number; pairs: number; values: Float32Array<ArrayBuffer> } {
+  const { invFreq: values, attentionFactor } = ropeFrequencies(bundle.config.rope, length)
+  return { invFreq: new Storage('rotary frequencies', values.byteLength, 'batch'), attentionFactor, pairs: values.length, values }
+}
+
+export class TrainStep {
+  readonly buffers: BatchBuffers
+  readonly plan: SessionPlan
+  readonly lr = new ScalarInput(0)
+  /** Optimizer steps, from 1: AdamW's bias correction. */
+  readonly step = new ScalarInput(1)
+  readonly seed = new ScalarInput(0)
+  /** f32 [4]: gradient norm, clip coefficient, 1 where the gradient is not finite. */
+  readonly stats = new Storage('step statistics', 16, 'batch')
+  readonly rope: ReturnType<typeof ropeBuffer>
+  readonly dispatches: number
+
+  constructor(
+    readonly t: Tunable,
+    readonly run: Pick<RunOptions, 'batch' | 'seq' | 'clip' | 'weight_decay' | 'checkpointing'>,
+    target: TargetTraits,
+  ) {
+    const P = t.adapter?.virtualTokens ?? 0
+    this.buffers = new BatchBuffers(run.batch, paddedLength(run.seq), P)
+    this.rope = ropeBuffer(t.bundle, P + run.seq)
+    const specs = [
+      ...(t.trained ? [{ name: 'micro', graph: this.#forward(target, true) }, { name: 'update', graph: this.#update(target, t.trained) }] : []),
+      { name: 'evaluate', graph: this.#forward(target, false) },
+    ]
+    const adapterOnly = t.adapter && t.adapter.params !== t.trained ? t.adapter.params.storages() : []
+    this.plan = new SessionPlan(specs, [...t.storages, ...(t.trained?.storages() ?? []), ...adapterOnly, ...this.buffers.storages(), this.stats, this.rope.invFreq], READBACK_BYTES)
+    this.dispatches = specs.filter((s) => s.name !== 'evaluate').reduce((n, s) => n + s.graph.calls.length, 0)
+  }
+
+  #forward(target: TargetTraits, training: boolean): Graph {
+    const { t, run, buffers } = this
+    const g = new Graph(target)
+    const hook = t.adapter?.hook(g, { training, seed: this.seed, strength: null }) ?? null
+    const net = new Network({
+      graph: g,
+      store: t.store,
+      shape: t.bundle.config,
+      inputs: buffers.networkInputs(g, t.adapter?.prompt(g) ?? null),
+      rope: this.rope,
+      hook,
+      attention: { kind: 'rows' },
+      checkpointing: training && run.checkpointing,
+    })
+    const hidden = t.bundle.family.forward(net, t.bundle.config)
+    sftLoss(hidden, net.head, buffers.labelledRows(g), { forwardOnly: !training })
+    return g
+  }
+
+  #update(target: TargetTraits, trained: ParamSet): Graph {
+    const g = new Graph(target)
+    const arenas = trained.arenas.map((a) => {
+      const leaf = (s: Storage, n = a.length): Tensor => g.leaf(s, [n])
+      const { grad, m, v, lrScale } = a.training!
+      return { param: leaf(a.param), grad: leaf(grad), m: leaf(m), v: leaf(v), lrScale: leaf(lrScale, a.length / BLOCK) }
+    })
+    optimizerStep(arenas, g.leaf(this.stats, [4]), { lr: this.lr, step: this.step, weightDecay: this.run.weight_decay, clip: this.run.clip })
+    return g
+  }
+
+  get memory(): MemoryPlan {
+    const { weights, adapter, optimizer, activations, head, batch } = this.plan.bytes
+    return { weights, adapter, optimizer, activations: activations + batch, head, total: this.plan.total }
+  }
+}
+
+/** The staging buffer through which losses and norms are read. */
+export const READBACK_BYTES = 32

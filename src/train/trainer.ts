@@ -1,0 +1,180 @@
+/** @file Runs optimizer steps and evaluations over batches; saves and restores its whole state. The same in a worker, in Node and in tests. */
+import { GpuError, RunError } from '../errors.ts'
+import { type Batch, evalBatches } from '../data/collate.ts'
+import type { TokenRows } from '../data/types.ts'
+import type { Gpu } from '../gpu/device.ts'
+import { waitFor } from '../gpu/wait.ts'
+import { rateAt } from '../optim/schedule.ts'
+import { Session } from '../tensor/program.ts'
+import type { EvalRecord, RunOptions, StepRecord } from './run_config.ts'
+import { type Tunable, TrainStep } from './step.ts'
+
+/** Everything that training changes: with the data cursor, enough to go on as if never stopped. */
+export interface TrainerState {
+  /** Optimizer steps done. */
+  readonly step: number
+  readonly arenas: readonly { readonly param: ArrayBuffer; readonly m: ArrayBuffer; readonly v: ArrayBuffer }[]
+}
+export type TrainerOptions = Pick<RunOptions, 'batch' | 'seq' | 'clip' | 'weight_decay' | 'checkpointing' | 'lr' | 'schedule' | 'warmup' | 'steps' | 'seed'>
+
+export class Trainer {
+  /** Optimizer steps done. */
+  done = 0
+  /** Submits of the latest step. */
+  submits = 0
+  readonly #staging: GPUBuffer
+  private constructor(
+    readonly gpu: Gpu,
+    readonly o: TrainerOptions,
+    readonly program: TrainStep,
+    readonly session: Session,
+  ) {
+    this.#staging = gpu.createBuffer(32, 0x1 | 0x8 /* MAP_READ | COPY_DST */, 'loss read-back')
+  }
+
+  /** Allocate and compile. The tunable's own buffers must be filled. Throws GpuError where the GPU refuses. */
+  static async create(gpu: Gpu, t: Tunable, o: TrainerOptions): Promise<Trainer> {
+    const { software, subgroup, maxBindingSize } = gpu.traits
+    const program = new TrainStep(t, o, { software, subgroup, maxBindingSize })
+    gpu.device.pushErrorScope('out-of-memory')
+    gpu.device.pushErrorScope('validation')
+    let session: Session | null = null
+    try {
+      for (const s of [...program.buffers.storages(), program.stats, program.rope.invFreq, ...(t.trained?.storages() ?? [])]) s.allocate(gpu)
+      session = await Session.create(gpu, program.plan)
+    } finally {
+      const errors = [await gpu.device.popErrorScope(), await gpu.device.popErrorScope()]
+      const error = errors.find((e) => e !== null)
+      if (error) {
+        session?.destroy()
+        throw new GpuError(error.constructor.name === 'GPUOutOfMemoryError' ? 'the GPU has no room for this run' : 'the GPU rejected this run', {
+          why: error.message,
+          fix: 'Use a smaller batch, shorter rows, or recompute activations; close other tabs that use the GPU',
+        })
+      }
+    }
+    program.rope.invFreq.write(program.rope.values)
+    t.trained?.arenas.forEach((a, i) => a.training!.lrScale.write(t.trained!.lrScale(i)))
+    return new Trainer(gpu, o, program, session)
+  }
+
+  /** One optimizer step over its micro-batches. `data`: where their rows come from (a prompt's last position predicts a row's first token).
+   * Throws RunError, with parameters as before the step, when the loss or gradient is not finite. */
+  async step(batches: readonly Batch[], data: TokenRows): Promise<StepRecord> {
+    const { gpu, program, session, o } = this
+    const start = performance.now()
+    const { buffers } = program
+    const first = batches.map((b) => (buffers.prompt > 0 ? firstLabels(b, data) : null))
+    const total = batches.reduce((n, b, i) => n + buffers.count(b, first[i]!), 0)
+    const step = this.done + 1
+    program.lr.value = o.lr * rateAt(o.schedule, step, o.warmup, o.steps)
+    program.step.value = step
+    program.seed.value = (o.seed ^ Math.imul(step, 0x9e3779b1)) >>> 0
+    buffers.scale.value = total > 0 ? 1 / total : 0
+    this.submits = 0
+    let encoder = gpu.device.createCommandEncoder()
+    const submit = (): void => {
+      gpu.device.queue.submit([encoder.finish()])
+      this.submits++
+    }
+    encoder.clearBuffer(buffers.lossSum.buffer)
+    batches.forEach((b, i) => {
+      if (i > 0) {
+        submit()
+        encoder = gpu.device.createCommandEncoder()
+      }
+      buffers.write(b, first[i]!)
+      // Dropout differs between the micro-batches of a step too.
+      if (i > 0) program.seed.value = (program.seed.value + 0x85ebca6b) >>> 0
+      session.program('micro').record(encoder)
+    })
+    session.program('update').record(encoder)
+    encoder.copyBufferToBuffer(buffers.lossSum.buffer, 0, this.#staging, 0, 4)
+    encoder.copyBufferToBuffer(program.stats.buffer, 0, this.#staging, 16, 16)
+    submit()
+    const values = await this.#read()
+    const [loss, norm, notFinite] = [total > 0 ? values[0]! / total : 0, values[4]!, values[6]!]
+    if (!Number.isFinite(loss) || !Number.isFinite(norm) || notFinite !== 0)
+      throw new RunError(`the ${Number.isFinite(loss) ? 'gradient' : 'loss'} is not finite`, {
+        where: `step ${step}, rows ${batches.flatMap((b) => b.rows.map((r) => r + 1)).slice(0, 16).join(', ')}`,
+        why: 'going on would turn every trained weight into NaN; the weights are those of the step before',
+        fix: 'Lower the learning rate or add warm-up steps, and look at these rows',
+      })
+    this.done = step
+    return { step, loss, grad_norm: norm, lr: program.lr.value, tokens: total, ms: performance.now() - start }
+  }
+
+  /** Mean loss over every labelled token of `data`; each row once, cut at `seq`. */
+  async evaluate(data: TokenRows, signal?: AbortSignal): Promise<EvalRecord> {
+    const { gpu, program, session, o } = this
+    const { buffers } = program
+    buffers.scale.value = 1
+    let tokens = 0
+    let loss = 0
+    for (const b of evalBatches(data, o.batch, o.seq)) {
+      signal?.throwIfAborted()
+      const full = fillUp(b, o.batch)
+      const first = buffers.prompt > 0 ? [...firstLabels(b, data), ...new Array<number>(o.batch - b.B).fill(-100)] : null
+      buffers.write(full, first)
+      const encoder = gpu.device.createCommandEncoder()
+      encoder.clearBuffer(buffers.lossSum.buffer)
+      session.program('evaluate').record(encoder)
+      encoder.copyBufferToBuffer(buffers.lossSum.buffer, 0, this.#staging, 0, 4)
+      gpu.device.queue.submit([encoder.finish()])
+      tokens += buffers.count(full, first)
+      loss += (await this.#read())[0]!
+    }
+    if (tokens === 0) throw new RunError('no row of the held-out data has a trained token', { fix: 'Check the mapping of its columns, or raise the longest row' })
+    return { step: this.done, loss: loss / tokens, perplexity: Math.exp(loss / tokens), tokens }
+  }
+
+  async #read(): Promise<Float32Array> {
+    try {
+      await waitFor(this.#staging.mapAsync(1))
+    } catch (e) {
+      throw new GpuError('the GPU stopped answering', { why: e instanceof Error ? e.message : String(e), fix: 'Reload the page and resume the run from its last checkpoint' })
+    }
+    const values = new Float32Array(this.#staging.getMappedRange().slice(0))
+    this.#staging.unmap()
+    return values
+  }
+
+  async state(): Promise<TrainerState> {
+    const arenas = []
+    for (const a of this.program.t.trained!.arenas) arenas.push({ param: await a.param.read(), m: await a.training!.m.read(), v: await a.training!.v.read() })
+    return { step: this.done, arenas }
+  }
+  restore(s: TrainerState): void {
+    const { arenas } = this.program.t.trained!
+    if (s.arenas.length !== arenas.length || s.arenas.some((a, i) => [a.param, a.m, a.v].some((x) => x.byteLength !== arenas[i]!.param.bytes)))
+      throw new RunError('the checkpoint belongs to another run', { where: 'checkpoint', why: 'its parameters have other sizes', fix: 'Start the run anew' })
+    arenas.forEach((a, i) => {
+      a.param.write(new Uint8Array(s.arenas[i]!.param))
+      a.training!.m.write(new Uint8Array(s.arenas[i]!.m))
+      a.training!.v.write(new Uint8Array(s.arenas[i]!.v))
+    })
+    this.done = s.step
+  }
+
+  destroy(): void {
+    this.session.destroy()
+    this.gpu.destroyBuffer(this.#staging)
+    for (const s of [...this.program.buffers.storages(), this.program.stats, this.program.rope.invFreq]) s.destroy()
+  }
+}
+
+/** Label of each sequence's first token. */
+const firstLabels = (b: Batch, data: TokenRows): number[] => b.rows.map((r) => data.labels[data.offsets[r]!]!)
+
+/** A batch of `B` sequences: empty ones are added at the end. */
+function fillUp(b: Batch, B: number): Batch {
+  if (b.B === B) return b
+  const grow = (a: Int32Array, value: number): Int32Array<ArrayBuffer> => {
+    const out = new Int32Array(B * b.T).fill(value)
+    out.set(a)
+    return out
+  }
+  const lengths = new Int32Array(B)
+  lengths.set(b.lengths)
+  return { ...b, B, ids: grow(b.ids, 0), labels: grow(b.labels, -100), positions: grow(b.positions, 0), segmentStart: grow(b.segmentStart, 0), lengths }
+}

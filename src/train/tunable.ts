@@ -1,0 +1,101 @@
+/** @file Putting a model and a method together on the GPU: which parameters are trained, where the frozen ones lie, what they start from. */
+import { OptionError } from '../errors.ts'
+import type { Gpu } from '../gpu/device.ts'
+import type { AdapterFiles } from '../io/adapter_files.ts'
+import { parseOptions } from '../options.ts'
+import type { AnyMethod, Json } from '../peft/method.ts'
+import { METHODS } from '../peft/registry.ts'
+import { Adapter, loadState, methodOf, type State } from './adapter.ts'
+import type { ModelBundle } from './bundle.ts'
+import { fillStore, layoutStore, type StoreLayout } from './model_store.ts'
+import { ParamSet } from './param_set.ts'
+import type { Tunable } from './step.ts'
+
+/** Throws OptionError naming the methods there are. */
+export function findMethod(id: string): AnyMethod {
+  const m = METHODS.get(id)
+  if (!m) throw new OptionError(`no method is named "${id}"`, { where: 'method', fix: `Expected one of: ${[...METHODS.keys()].join(', ')}` })
+  return m
+}
+
+export interface TunableOptions {
+  readonly dtype: 'f32' | 'f16'
+  readonly seed: number
+  /** Gradients and moments too, or only the values. */
+  readonly trainable: boolean
+  readonly maxBindingSize: number
+}
+/** An adapter that was read and found to fit. */
+export interface LoadedAdapter {
+  readonly method: AnyMethod
+  readonly options: Json
+  readonly values: State
+  readonly targets: readonly string[]
+  readonly notes: readonly string[]
+}
+
+/** Laid out, nothing allocated: enough for a plan. */
+export class TunableLayout implements Tunable {
+  readonly adapter: Adapter | null
+  readonly trained: ParamSet | null
+  readonly #layout: StoreLayout
+  /** @param method null: the model alone. */
+  constructor(
+    readonly bundle: ModelBundle,
+    readonly method: AnyMethod | null,
+    readonly options: Json,
+    readonly o: TunableOptions,
+    readonly loaded: LoadedAdapter | null = null,
+  ) {
+    const { maxBindingSize, trainable } = o
+    const weights = method?.slot === 'weights'
+    if (weights) parseOptions(method.options, options)
+    this.adapter = method && method.slot !== 'weights' ? new Adapter(bundle, method, options, { trainable, maxBindingSize, ...(loaded && { targets: loaded.targets }) }) : null
+    const own = weights ? new ParamSet(Math.floor(maxBindingSize / 4), trainable, 'weights') : null
+    this.trained = trainable ? (this.adapter?.params ?? own) : null
+    this.#layout = layoutStore(bundle, { dtype: o.dtype, trained: own, replaced: new Set(replaces(this.adapter) ? this.adapter!.targets : []), maxBindingSize })
+    this.#own = own
+  }
+  readonly #own: ParamSet | null
+
+  get store() {
+    return this.#layout.store
+  }
+  get storages() {
+    return [...this.#layout.storages, ...(this.#own && !this.trained ? this.#own.storages() : [])]
+  }
+  get notes(): readonly string[] {
+    return [...this.#layout.notes, ...(this.loaded?.notes ?? [])]
+  }
+
+  /** Allocate, read the weights, and set every trained parameter to its start. */
+  async fill(gpu: Gpu, o: { onProgress?: (done: number, total: number) => void; signal?: AbortSignal } = {}): Promise<void> {
+    const initial = this.adapter && (!this.loaded || replaces(this.adapter)) ? await this.adapter.initial(this.o.seed) : null
+    await fillStore(gpu, this.bundle, this.#layout, this.#own, { ...o, replacements: initial?.replacements ?? new Map() })
+    if (this.adapter) {
+      for (const s of this.adapter.params.storages()) s.allocate(gpu)
+      this.adapter.write(this.loaded?.values ?? initial!.values)
+    }
+  }
+  destroy(): void {
+    for (const s of this.#layout.storages) s.destroy()
+    this.#own?.destroy()
+    this.adapter?.params.destroy()
+  }
+}
+
+/** Whether the initialisation takes something out of the frozen weights. */
+const replaces = (a: Adapter | null): boolean => {
+  const init: unknown = a?.options.init_lora_weights
+  return init === 'pissa' || init === 'olora'
+}
+
+/** Read an adapter for a model. Throws AdapterError where it does not fit. */
+export async function openAdapter(bundle: ModelBundle, files: AdapterFiles, overrides: Json = {}): Promise<LoadedAdapter> {
+  const { method, options } = methodOf(files.config, METHODS.values())
+  const merged = { ...options, ...overrides }
+  const { values, targets } = await loadState(bundle, method, merged, files.tensors)
+  const base = files.config.base_model_name_or_path
+  const notes = typeof base === 'string' && base !== '' && base !== bundle.files.name ? [`The adapter names ${base} as its model; names and shapes fit ${bundle.files.name}.`] : []
+  return { method, options: merged, values, targets, notes }
+}
