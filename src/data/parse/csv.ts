@@ -35,16 +35,16 @@ class CsvScanner {
   #size = 0
   #wait = MIN_TEXT
   #restarts = 0
-  readonly #problems = new Map<number, string>()
+  readonly #problems = new Map<number, { readonly why: string; readonly excerpt: string }>()
 
   constructor(readonly delimiter: string) {}
 
   push(lines: readonly Line[], last: boolean): ParsedRow[] {
     if (this.#restarts > MAX_RESTARTS) return []
-    for (const { line, text, problem } of lines) {
+    for (const { line, text, problem, partial } of lines) {
       // What a line too long holds is unknown: it takes part in no record.
-      const kept = problem !== null && text.length > MAX_ROW_BYTES / 8 ? '' : text
-      if (problem !== null) this.#problems.set(line, problem)
+      const kept = partial ? '' : text
+      if (problem !== null) this.#problems.set(line, { why: problem, excerpt: excerptOf(text) })
       this.#lines.push(kept)
       this.#size += kept.length + 1
     }
@@ -97,7 +97,7 @@ class CsvScanner {
     const bad = (why: string): number => rows.push({ line, bad: why, excerpt: excerptOf(record.join(this.delimiter)) })
     for (let l = line; this.#problems.size && l < line + lines; l++) {
       const problem = this.#problems.get(l)
-      if (problem !== undefined) return void bad(problem)
+      if (problem) return void rows.push({ line: l, bad: problem.why, excerpt: problem.excerpt })
     }
     if (record.every((f) => !f.trim())) return
     if (badQuotes) return void bad(MISPLACED)

@@ -1,5 +1,5 @@
 /** @file Parquet through hyparquet, a row group (or a part of a large one) at a time; loaded only when such a file is met. */
-import type { AsyncBuffer, FileMetaData } from 'hyparquet'
+import type { AsyncBuffer, FileMetaData, SchemaTree } from 'hyparquet'
 import { DataError } from '../../errors.ts'
 import type { ByteSource } from '../../io/source.ts'
 import type { ParsedRow, RowOptions } from './row.ts'
@@ -11,9 +11,12 @@ const MAX_GROUP_ROWS = 2 ** 28
 
 const bufferOf = (source: ByteSource): AsyncBuffer => ({
   byteLength: source.size,
-  slice: async (start, end = source.size) => {
+  slice: (start, end = source.size) => {
     const from = start < 0 ? source.size + start : start
-    return (await source.read(from, end - from)).buffer
+    const read = source.read(from, end - from).then((b) => b.buffer)
+    // Of several columns read at once only the first failure is waited for.
+    read.catch(() => undefined)
+    return read
   },
 })
 
@@ -24,9 +27,24 @@ const damaged = (source: ByteSource, e: unknown): DataError =>
     fix: 'Write it again, or convert it to JSONL',
   })
 
+const leaves = (node: SchemaTree): string[] => (node.children.length ? node.children.flatMap(leaves) : [node.path.join('.')])
+
+/** Throws unless every row group has the schema's columns, each once, as the format demands: the library counts on it. */
+function checkColumns(schema: SchemaTree, { row_groups }: FileMetaData): void {
+  const expected = leaves(schema)
+  const names = schema.children.map((c) => c.element.name)
+  if (new Set(names).size !== names.length) throw new Error('two columns have the same name')
+  for (const [g, { columns, num_rows }] of row_groups.entries()) {
+    if (num_rows < 0n || num_rows > MAX_GROUP_ROWS) throw new Error(`row group ${g + 1} claims ${num_rows} rows`)
+    const paths = columns.map((c) => c.meta_data?.path_in_schema.join('.') ?? '')
+    if (paths.length !== expected.length || paths.some((p, i) => p !== expected[i]))
+      throw new Error(`row group ${g + 1} does not have the columns of the schema`)
+  }
+}
+
 /** Footer of a file. Throws DataError where there is none worth the name. */
 async function footer(source: ByteSource, file: AsyncBuffer): Promise<FileMetaData> {
-  const { parquetMetadataAsync } = await import('hyparquet')
+  const { parquetMetadataAsync, parquetSchema } = await import('hyparquet')
   try {
     if (source.size < 12) throw new Error('it is too short')
     const tail = await source.read(source.size - 8, 8)
@@ -34,8 +52,7 @@ async function footer(source: ByteSource, file: AsyncBuffer): Promise<FileMetaDa
     if (new TextDecoder().decode(tail.subarray(4)) !== 'PAR1') throw new Error('it does not end as Parquet files do: it is truncated')
     if (length > source.size - 12) throw new Error(`its footer claims ${length} bytes`)
     const metadata = await parquetMetadataAsync(file, { geoparquet: false })
-    for (const group of metadata.row_groups)
-      if (group.num_rows < 0n || group.num_rows > MAX_GROUP_ROWS) throw new Error(`a row group claims ${group.num_rows} rows`)
+    checkColumns(parquetSchema(metadata), metadata)
     return metadata
   } catch (e) {
     throw damaged(source, e)

@@ -24,6 +24,8 @@ export interface Line {
   readonly text: string
   /** Why the line cannot be used, or null. */
   readonly problem: string | null
+  /** `text` is only the beginning. */
+  readonly partial?: boolean
 }
 
 /** The first characters of a row, for messages; control characters as U+FFFD. */
@@ -135,7 +137,8 @@ const trimCr = (s: string): string => (s.endsWith('\r') ? s.slice(0, -1) : s)
 export async function* readLines(source: ByteSource, options: ReadOptions = {}): AsyncGenerator<Line[]> {
   const { encoding, bom } = await open(source)
   const head = await source.read(0, Math.min(source.size, CHUNK))
-  const newline = new Newline(encoding, head.includes(0x0a) || !head.includes(0x0d) ? 0x0a : 0x0d)
+  const [lf, cr] = [new Newline(encoding, 0x0a), new Newline(encoding, 0x0d)]
+  const newline = lf.first(head, 0) < 0 && cr.first(head, 0) >= 0 ? cr : lf
   const strict = new TextDecoder(encoding, { ignoreBOM: true, fatal: true })
   const lenient = new TextDecoder(encoding, { ignoreBOM: true })
   const name = encoding === 'utf-8' ? 'UTF-8' : 'UTF-16'
@@ -148,6 +151,7 @@ export async function* readLines(source: ByteSource, options: ReadOptions = {}):
     line: line++,
     text,
     problem: `the line is ${Math.round(bytes / 2 ** 20)} MiB long; at most ${MAX_ROW_BYTES / 2 ** 20} MiB are read`,
+    partial: true,
   })
   const one = (bytes: Uint8Array<ArrayBuffer>): Line => {
     const text = trimCr(lenient.decode(bytes))
