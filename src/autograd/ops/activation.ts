@@ -5,7 +5,7 @@ import { liveVec4s, requireVec4 } from './live.ts'
 
 function activation(kind: Activation, x: Tensor, gated: boolean): Tensor {
   const g = x.graph
-  const shape: Shape = gated ? [x.shape[0]!, x.cols / 2] : x.shape
+  const shape: Shape = gated ? [x.shape[0], x.cols / 2] : x.shape
   const form = gated ? (['gated'] as const) : []
   const name = gated ? `gated ${kind}` : kind
   const sized = (t: Tensor) => ({ len: liveVec4s(t), width: gated ? t.cols / 4 : Math.ceil(numel(t.shape) / 4) })

@@ -26,8 +26,8 @@ export function columnSum(op: string, s: ColumnSum, into: Tensor | null): Tensor
   const g = dy.graph
   const cols = numel(shape)
   const rows = s.rows ?? dy.rows
-  const limit = dy.shape[0]!
-  const out = into ?? g.node(op, shape, [dy], null, { rows: shape[0]! })
+  const limit = dy.shape[0]
+  const out = into ?? g.node(op, shape, [dy], null, { rows: shape[0] })
   const add = into ? (['add'] as const) : []
   const term = stats ? (['normalized'] as const) : x ? (['x'] as const) : []
   const stride = ceilDim(s.stride ?? cols, 4)

@@ -39,7 +39,7 @@ describe.each(MODES)('$name', (mode) => {
 
 /** Columns from … from + n - 1 of [M, N] values. */
 const columns = (v: ArrayLike<number>, N: number, from: number, n: number): number[] =>
-  Array.from({ length: (v.length / N) * n }, (_, i) => v[Math.floor(i / n) * N + from + (i % n)]!)
+  Array.from({ length: (v.length / N) * n }, (_, i) => v[Math.floor(i / n) * N + from + (i % n)])
 
 describe.each(MODES.slice(0, 2))('blocks of columns, $name', (mode) => {
   test.each([
@@ -54,20 +54,20 @@ describe.each(MODES.slice(0, 2))('blocks of columns, $name', (mode) => {
       const [shape, values, o] = rowsOf(mode, [M, N], [...x])
       const t = leaf(shape, values, { ...o, grad: true })
       const s = scale(t, 1)
-      const parts = sizes.map((n, i) => sliceColumns(s, starts[i]!, n))
+      const parts = sizes.map((n, i) => sliceColumns(s, starts[i], n))
       const joined = concatColumns(parts)
       backward(joined, leaf(...rowsOf(mode, [M, N], [...dy])))
       // One part alone: the gradient of the others' columns is zero.
       const u = scale(t, 1)
-      const part = sliceColumns(u, starts[1]!, sizes[1]!)
-      const seed = leaf(...rowsOf(mode, [M, sizes[1]!], columns(dy, N, starts[1]!, sizes[1]!)))
+      const part = sliceColumns(u, starts[1], sizes[1])
+      const seed = leaf(...rowsOf(mode, [M, sizes[1]], columns(dy, N, starts[1], sizes[1])))
       return { joined, part, dx: t.sink!, alone: backward(part, seed, [u])[0]! }
     }, mode.traits)
     expect(closeness(live(out.joined, x), x, 0, 1e-7)).toBeLessThan(1)
     expect(closeness(live(out.dx, dy), dy, 0, 1e-7)).toBeLessThan(1)
-    const expected = columns(x, N, starts[1]!, sizes[1]!)
+    const expected = columns(x, N, starts[1], sizes[1])
     expect(closeness(live(out.part, expected), expected, 0, 1e-7)).toBeLessThan(1)
-    const inside = (i: number): boolean => i % N >= starts[1]! && i % N < starts[1]! + sizes[1]!
+    const inside = (i: number): boolean => i % N >= starts[1] && i % N < starts[1] + sizes[1]
     const d = dy.map((v, i) => (inside(i) ? v : 0))
     expect(closeness(live(out.alone, d), d, 0, 1e-7)).toBeLessThan(1)
   })

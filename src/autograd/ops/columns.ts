@@ -60,7 +60,7 @@ export function sliceColumns(x: Tensor, from: number, n: number): Tensor {
   const rows = x.rows
   if (x.shape.length !== 2 || from < 0 || n < 1 || from + n > x.cols)
     throw new ShapeError('slice_columns', `a matrix with columns ${from} … ${from + n - 1}`, x.shape)
-  const out = g.node('slice_columns', [x.shape[0]!, n], [x], (dy) => [
+  const out = g.node('slice_columns', [x.shape[0], n], [x], (dy) => [
     (into) =>
       into
         ? copyColumns(dy, into, { rows, cols: n, from: 0, to: from }, 'add')
@@ -78,7 +78,7 @@ export function concatColumns(xs: readonly Tensor[]): Tensor {
   const rows = first.rows
   const total = xs.reduce((n, x) => n + x.cols, 0)
   const parts = xs.map((x, i) => ({ x, at: xs.slice(0, i).reduce((n, y) => n + y.cols, 0) }))
-  const out = g.node('concat_columns', [first.shape[0]!, total], xs, (dy) =>
+  const out = g.node('concat_columns', [first.shape[0], total], xs, (dy) =>
     parts.map(({ x, at }): GradThunk => (into) => {
       const dx = into ?? g.node('concat_columns dx', x.shape, [x], null)
       return copyColumns(dy, dx, { rows, cols: x.cols, from: at, to: 0 }, into ? 'add' : null)

@@ -87,16 +87,16 @@ describe.each(MODES.slice(0, 2))('$name', (mode) => {
         )[0]!,
       }
     }, mode.traits)
-    const keep = x.map((_, i) => (reference([i >> 2, stream, 0, 0], [seed, step])[i & 3]! >= p * 2 ** 32 ? 1 / (1 - p) : 0))
+    const keep = x.map((_, i) => (reference([i >> 2, stream, 0, 0], [seed, step])[i & 3] >= p * 2 ** 32 ? 1 / (1 - p) : 0))
     expect(
       closeness(
         live(out.y, x),
-        x.map((v, i) => v * keep[i]!),
+        x.map((v, i) => v * keep[i]),
         1e-6,
         1e-7,
       ),
     ).toBeLessThan(1)
-    const expected = dy.map((v, i) => v * keep[i]!)
+    const expected = dy.map((v, i) => v * keep[i])
     expect(closeness(live(out.dx, x), expected, 1e-6, 1e-7)).toBeLessThan(1)
     expect(closeness(live(out.recomputed, x), expected, 1e-6, 1e-7)).toBeLessThan(1)
   })
@@ -126,7 +126,7 @@ test('keeps the mean, differs by seed, step and stream; p = 0 is free', async ()
   }
   for (let i = 0; i < masks.length; i++)
     for (let j = 0; j < i; j++) {
-      const equal = masks[i]!.reduce((k, v, at) => k + Number((v !== 0) === (masks[j]![at] !== 0)), 0) / n
+      const equal = masks[i].reduce((k, v, at) => k + Number((v !== 0) === (masks[j][at] !== 0)), 0) / n
       expect(Math.abs(equal - 0.58)).toBeLessThan(5 * Math.sqrt((0.58 * 0.42) / n))
     }
 })

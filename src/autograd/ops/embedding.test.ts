@@ -11,7 +11,7 @@ import { embed, embedWithPrompt, gatherRows } from './embedding.ts'
 import { scale } from './pointwise.ts'
 
 type F32 = Float32Array<ArrayBuffer>
-const table = (data: Tensor): Weight => ({ format: 'f32', rows: data.shape[0]!, cols: data.cols, data, scales: null })
+const table = (data: Tensor): Weight => ({ format: 'f32', rows: data.shape[0], cols: data.cols, data, scales: null })
 const embedCases = cases.filter((c) => c.kind === 'embed')
 const promptCases = cases.filter((c) => c.kind === 'prompt').map((c) => ({ ...c, prompt: c.prompt!, dprompt: c.dprompt! }))
 
@@ -46,7 +46,7 @@ describe.each(MODES)('$name', (mode) => {
         const tokens = mode.spare ? new ScalarInput(T) : T
         const batch = mode.spare ? new ScalarInput(B) : B
         const ty = embedWithPrompt(table(t), leaf(shape, padded), p, { batch, tokens, maxBatch: B + (mode.spare ? 1 : 0) })
-        const [, seed] = rowsOf({ ...mode, spare: ty.shape[0]! - B * (P + T) }, [B * (P + T), C], dy)
+        const [, seed] = rowsOf({ ...mode, spare: ty.shape[0] - B * (P + T) }, [B * (P + T), C], dy)
         backward(ty, leaf(ty.shape, seed, { rows: ty.rows }))
         return { y: ty, d: t.sink!, dp: p.sink! }
       }, mode.traits)
@@ -76,15 +76,15 @@ function packed(
   if (format === 'q8') {
     const d = Float32Array.from({ length: n / 32 }, (_, i) => (i + 1) / 64)
     const bytes = Int8Array.from(q, (v) => (v % 255) - 127)
-    return { words: new Uint32Array(bytes.buffer), scales: d, values: f32(Array.from(bytes, (v, i) => v * d[i >> 5]!)) }
+    return { words: new Uint32Array(bytes.buffer), scales: d, values: f32(Array.from(bytes, (v, i) => v * d[i >> 5])) }
   }
   const words = new Uint32Array(n / 8)
-  q.forEach((v, i) => (words[i >> 3]! |= (v & 15) << ((i & 7) * 4)))
+  q.forEach((v, i) => (words[i >> 3] |= (v & 15) << ((i & 7) * 4)))
   const dm = Float32Array.from({ length: n / 16 }, (_, i) => (i % 2 ? -i / 128 : (i + 1) / 256))
   return {
     words,
     scales: new Uint32Array(packF16(dm).buffer),
-    values: f32(q.map((v, i) => (v & 15) * dm[2 * (i >> 5)]! + dm[2 * (i >> 5) + 1]!)),
+    values: f32(q.map((v, i) => (v & 15) * dm[2 * (i >> 5)] + dm[2 * (i >> 5) + 1])),
   }
 }
 
@@ -128,7 +128,7 @@ test('the gradient of a table larger than a binding', async () => {
   )
   const expected = new Float64Array(rows * cols)
   ids.forEach((id, i) => {
-    for (let c = 0; c < cols; c++) expected[id * cols + c]! += dy[i * cols + c]!
+    for (let c = 0; c < cols; c++) expected[id * cols + c] += dy[i * cols + c]
   })
   expect(closeness(out.d, expected)).toBeLessThan(1)
 })
@@ -142,9 +142,9 @@ describe.each(MODES.slice(0, 2))('rows of activations, $name', (mode) => {
     const [x, dy] = [randn([M, C], 1), randn([3, C], 2)]
     const out = await run(({ leaf }) => {
       const t = leaf(...rowsOf(mode, [M, C], [...x]))
-      const grads = leaf(t.shape, new Float32Array(t.shape[0]! * C).fill(0.5), { rows: t.rows, grad: true })
+      const grads = leaf(t.shape, new Float32Array(t.shape[0] * C).fill(0.5), { rows: t.rows, grad: true })
       const count = new ScalarInput(index.length)
-      const inverse = new Uint32Array(t.shape[0]!).fill(0xffffffff)
+      const inverse = new Uint32Array(t.shape[0]).fill(0xffffffff)
       index.forEach((m, i) => (inverse[m] = i))
       const ti = leaf([3], u32([...index, 0, 0, 0].slice(0, 3)))
       const tv = leaf([inverse.length], inverse)

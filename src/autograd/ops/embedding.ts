@@ -109,7 +109,7 @@ export function embed(weight: Weight, ids: Tensor, rows: Dim, o: { scale?: numbe
   requireTable('embed', weight, ids)
   const out = ids.graph.node(
     'embed',
-    [ids.shape[0]!, weight.cols],
+    [ids.shape[0], weight.cols],
     [weight.data],
     (dy) => [(into) => scatterAdd(weight, ids, rows, dy, into, o)],
     { rows },
@@ -123,7 +123,7 @@ export function embed(weight: Weight, ids: Tensor, rows: Dim, o: { scale?: numbe
  * is its largest value. Returns [B (P + T), C]. */
 export function embedWithPrompt(weight: Weight, ids: Tensor, prompt: Tensor, o: { batch: Dim; tokens: Dim; maxBatch?: number }): Tensor {
   requireTable('embed_with_prompt', weight, ids)
-  const [P, C] = [prompt.shape[0]!, weight.cols]
+  const [P, C] = [prompt.shape[0], weight.cols]
   const { batch, tokens } = o
   const maxBatch = o.maxBatch ?? (isLive(batch) ? null : batch)
   if (maxBatch === null) throw new ShapeError('embed_with_prompt', 'maxBatch where the batch is live', ids.shape)
@@ -137,7 +137,7 @@ export function embedWithPrompt(weight: Weight, ids: Tensor, prompt: Tensor, o: 
     (into) => columnSum('prompt grad', { dy, shape: [P, C], rows: batch, stride: times(length, C) }, into),
     (into) => scatterAdd(weight, ids, count, dy, into, { prompting }),
   ]
-  const out = ids.graph.node('embed_with_prompt', [ids.shape[0]! + maxBatch * P, C], [prompt, weight.data], vjp, { rows })
+  const out = ids.graph.node('embed_with_prompt', [ids.shape[0] + maxBatch * P, C], [prompt, weight.data], vjp, { rows })
   gather(weight, ids, out, { prompting })
   return out
 }
@@ -146,14 +146,14 @@ export function embedWithPrompt(weight: Weight, ids: Tensor, prompt: Tensor, o: 
  * the result that each row of x went to, 0xffffffff for none: with it the gradient is a gather as well, and rows not chosen get 0. Returns [n, C]. */
 export function gatherRows(x: Tensor, index: Tensor, count: Dim, inverse: Tensor): Tensor {
   const g = x.graph
-  const [M, C] = [x.shape[0]!, x.cols]
+  const [M, C] = [x.shape[0], x.cols]
   requireVec4('gather_rows', x.shape)
   if (inverse.shape[0] !== M || index.dtype !== 'u32' || inverse.dtype !== 'u32')
     throw new ShapeError('gather_rows', 'u32 index [n] and inverse [M]', index.shape, inverse.shape)
   const none = { first: 0, width: C / 4, prompt_rows: 0, tokens: 1, scale: 1 }
   const out = g.node(
     'gather_rows',
-    [index.shape[0]!, C],
+    [index.shape[0], C],
     [x],
     (dy) => [
       (into) => {

@@ -14,7 +14,7 @@ export function crossEntropyRows(
   o: { forwardOnly?: boolean } = {},
 ): { readonly loss: Tensor; readonly grad: Tensor | null } {
   const g = logits.graph
-  const [n, V] = [logits.shape[0]!, logits.cols]
+  const [n, V] = [logits.shape[0], logits.cols]
   if (logits.shape.length !== 2 || targets.shape[0] !== n || targets.dtype !== 'u32')
     throw new ShapeError('cross_entropy', 'logits [n, V] and u32 targets [n]', logits.shape, targets.shape)
   const vec4 = V % 4 === 0

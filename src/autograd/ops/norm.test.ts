@@ -52,7 +52,7 @@ describe.each(MODES)('$name', (mode) => {
     expect(
       closeness(
         live(out.sum, dx),
-        dx.map((v, i) => v + dy[i]!),
+        dx.map((v, i) => v + dy[i]),
       ),
     ).toBeLessThan(1)
     expect(closeness(live(out.alone, dx), dx)).toBeLessThan(1)

@@ -23,7 +23,7 @@ function norm({ op, x, weight, bias, eps, center, onePlus }: NormArguments): Ten
   const WORKGROUP = rowGroup(g.target, C / 4)
   const uniforms = { rows: x.rows, width: C / 4, eps }
   const save = weight.needsGrad || (center && x.needsGrad)
-  const stats = save ? g.node(`${op} stats`, [x.shape[0]!, 2], [x], null) : null
+  const stats = save ? g.node(`${op} stats`, [x.shape[0], 2], [x], null) : null
   const shared = [...(center ? (['center'] as const) : []), ...(onePlus ? (['one_plus'] as const) : [])]
 
   const out = g.node(op, x.shape, bias ? [x, weight, bias] : [x, weight], (dy) => [
