@@ -50,11 +50,11 @@ class FakeHub {
     let at = start
     const body = new ReadableStream({
       pull: (c) => {
-        if (init?.signal?.aborted) return c.error(init.signal.reason)
-        if (at - start >= cut) return c.error(new TypeError('network error'))
-        if (at >= bytes.length) return c.close()
         const next = Math.min(at + 2 ** 20, bytes.length, start + cut)
-        c.enqueue(bytes.slice(at, next))
+        if (init?.signal?.aborted) c.error(init.signal.reason)
+        else if (at - start >= cut) c.error(new TypeError('network error'))
+        else if (at >= bytes.length) c.close()
+        else c.enqueue(bytes.slice(at, next))
         at = next
       },
     })
