@@ -4,7 +4,7 @@ import type { ReactNode } from 'react'
 import { goTo } from './actions/choose.ts'
 import { timeLeft } from './charts/series.ts'
 import { bytes, count, duration, group, loss3, percent, plural } from './format.ts'
-import { activeRun, currentRun, methodOf, optionValues } from './store/select.ts'
+import { activeRun, currentRun, methodOf, obstacle, optionValues } from './store/select.ts'
 import { STEP_IDS, type StepId, type StudioState } from './store/state.ts'
 import { useStudio } from './store/store.ts'
 import { usePoints } from './store/use_points.ts'
@@ -31,7 +31,7 @@ function dataLine({ data }: StudioState): Line {
   if (data.summary) {
     const { name, stats } = data.summary
     const aside = stats.rows - stats.usable
-    return { text: `${name} · ${plural(stats.usable, 'row')}${aside > 0 ? `, ${group(aside)} set aside` : ''}`, state: 'done' }
+    return { text: `${plural(stats.usable, 'row')}${aside > 0 ? `, ${group(aside)} set aside` : ''} · ${name}`, state: 'done' }
   }
   return data.status === 'failed' ? { text: 'could not be used', state: 'failed' } : { text: 'none yet', state: 'todo' }
 }
@@ -43,7 +43,7 @@ function methodLine({ choices, plan, model }: StudioState): Line {
   const rank = typeof r === 'number' ? ` r ${r}` : ''
   const p = plan.plan
   return {
-    text: `${method.title}${rank}${p ? ` · ${count(p.trainable)} trained (${percent(p.trainable, model.info?.parameters ?? 0)})` : ''}`,
+    text: `${method.title}${rank}${p ? ` · ${count(p.trainable)} (${percent(p.trainable, model.info?.parameters ?? 0)})` : ''}`,
     state: 'done',
   }
 }
@@ -54,8 +54,14 @@ export function StepNav() {
   const points = usePoints(run?.runId ?? null)
   const trainLine = (): Line => {
     const last = points.last()
-    if (!run)
-      return { text: state.plan.plan?.refusal ? 'does not fit' : 'ready when you are', state: state.plan.plan?.refusal ? 'failed' : 'todo' }
+    if (!run) {
+      const found = obstacle(state)
+      if (state.plan.plan?.refusal) return { text: 'does not fit', state: 'failed' }
+      return {
+        text: found ? (state.engine.status === 'ready' ? `waits for the ${found.at}` : 'needs a GPU') : 'ready when you are',
+        state: 'todo',
+      }
+    }
     const left = run.status === 'running' ? timeLeft(points, run.config.run.steps) : null
     const figures = last ? `step ${group(last.step)} of ${group(run.config.run.steps)} · loss ${loss3(last.loss)}` : 'starting'
     if (run.status === 'failed') return { text: `failed at step ${group(last?.step ?? 0)}`, state: 'failed' }

@@ -31,6 +31,31 @@ async function walk(entry: FileSystemEntry): Promise<File[]> {
   return (await Promise.all(found.map(walk))).flat()
 }
 
+interface FolderPicker {
+  showDirectoryPicker(): Promise<FileSystemDirectoryHandle>
+}
+const picker = (): FolderPicker | null => ('showDirectoryPicker' in window ? (window as unknown as FolderPicker) : null)
+/** The browser has the File System Access picker. */
+export const canPickFolder = (): boolean => picker() !== null
+
+/** All files of a folder a person picks; none where they changed their mind. */
+export async function pickFolder(): Promise<File[]> {
+  try {
+    const folder = await picker()?.showDirectoryPicker()
+    return folder ? (await filesOf(folder)).filter((f) => !f.name.startsWith('.')) : []
+  } catch {
+    return []
+  }
+}
+async function filesOf(folder: FileSystemDirectoryHandle): Promise<File[]> {
+  const found: File[] = []
+  for await (const handle of folder.values()) {
+    if (handle.kind === 'file') found.push(await (handle as FileSystemFileHandle).getFile())
+    else found.push(...(await filesOf(handle as FileSystemDirectoryHandle)))
+  }
+  return found
+}
+
 /** Keep files across reloads. False where the browser has no room or no storage: they still work until the page is left. */
 export async function keepFiles(slot: FileSlot, files: readonly File[]): Promise<boolean> {
   try {

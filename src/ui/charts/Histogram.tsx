@@ -3,7 +3,7 @@ import type { LengthStats } from '../../data/report.ts'
 import { group } from '../format.ts'
 
 const W = 420
-const H = 170
+const H = 230
 const LEFT = 8
 const RIGHT = 12
 const TOP = 22

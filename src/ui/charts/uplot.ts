@@ -1,7 +1,7 @@
 /** @file The loss chart's drawing, in terms of uPlot: series, axes, log scale, and a PNG of it. Colours come from the page's tokens. */
 import uPlot from 'uplot'
 import type { EvalRecord } from '../../train/run_config.ts'
-import { loss3, group } from '../format.ts'
+import { group } from '../format.ts'
 import type { PointSeries } from './series.ts'
 
 export interface Look {
@@ -20,21 +20,12 @@ export function alignedData(points: PointSeries, evals: readonly EvalRecord[], o
   return uPlot.join(tables)
 }
 
-/** The highest and lowest loss worth showing: the first steps may be far out, and must not flatten the rest. */
-export function lossRange(values: readonly ArrayLike<number | null | undefined>[], log: boolean): [number, number] {
-  let lo = Infinity
-  let hi = -Infinity
-  for (const column of values)
-    for (let i = 0; i < column.length; i++) {
-      const v = column[i]
-      if (v === null || v === undefined || !Number.isFinite(v) || (log && v <= 0)) continue
-      if (v < lo) lo = v
-      if (v > hi) hi = v
-    }
-  if (lo > hi) return log ? [0.1, 10] : [0, 1]
-  if (log) return [lo / 1.08, hi * 1.08]
+/** Room around the lowest and highest loss in view; null where there is none yet. Losses are not negative, and a log scale has no 0. */
+export function lossRange(lo: number | null, hi: number | null, log: boolean): [number, number] {
+  if (lo === null || hi === null || !Number.isFinite(lo) || !Number.isFinite(hi)) return log ? [0.1, 10] : [0, 1]
+  if (log) return [Math.max(lo, 1e-6) / 1.08, Math.max(hi, 1e-6) * 1.08]
   const pad = (hi - lo || Math.abs(hi) || 1) * 0.06
-  return [Math.max(lo >= 0 ? 0 : -Infinity, lo - pad), hi + pad]
+  return [lo >= 0 ? Math.max(0, lo - pad) : lo - pad, hi + pad]
 }
 
 export interface Hover {
@@ -62,15 +53,14 @@ export function options(
     cursor: { drag: { x: true, y: false, setScale: true }, points: { size: 7 }, y: false },
     scales: {
       x: { time: false, range: (u, lo, hi) => (zoomed(u) ? [lo, hi] : [0, Math.max(look.steps, hi || 1)]) },
-      y: { distr: look.log ? 3 : 1, range: (u) => lossRange(visible(u), look.log) },
+      y: { distr: look.log ? 3 : 1, range: (_, lo, hi) => lossRange(lo, hi, look.log) },
     },
     axes: [
       { ...axis, grid: { show: false }, size: 30, values: (_, ticks) => ticks.map((t) => (Number.isInteger(t) ? group(t) : '')) },
       {
         ...axis,
         size: 44,
-        values: (_, ticks) =>
-          ticks.map((t: number | null) => (t === null ? '' : Math.abs(t) < 10 && t !== 0 ? String(Number(t.toPrecision(3))) : loss3(t))),
+        values: (_, ticks, _axis, _space, step) => ticks.map((t: number | null) => tickText(t, look.log, step)),
       },
     ],
     series: [
@@ -107,6 +97,10 @@ export function options(
   }
 }
 
+/** A loss on the axis, with as many decimals as its neighbours need. uPlot leaves out ticks of a log axis by null. */
+const tickText = (t: number | null, log: boolean, step: number): string =>
+  t === null ? '' : log ? String(Number(t.toPrecision(2))) : t.toFixed(Math.max(0, Math.ceil(-Math.log10(step))))
+
 const zoomedPlots = new WeakSet<uPlot>()
 const zoomed = (u: uPlot): boolean => zoomedPlots.has(u)
 /** Show steps [lo, hi], or all of them for null. */
@@ -118,18 +112,6 @@ export function zoomTo(u: uPlot, range: readonly [number, number] | null): void 
 }
 export const markZoomed = (u: uPlot): void => {
   zoomedPlots.add(u)
-}
-
-/** The columns of the steps in view. */
-function visible(u: uPlot): ArrayLike<number | null | undefined>[] {
-  const [x, ...columns] = u.data
-  if (!zoomed(u)) return columns
-  const { min = -Infinity, max = Infinity } = u.scales.x ?? {}
-  let from = 0
-  while (from < x.length && (x[from] ?? 0) < (min ?? -Infinity)) from++
-  let to = x.length
-  while (to > from && (x[to - 1] ?? 0) > (max ?? Infinity)) to--
-  return columns.map((c) => Array.prototype.slice.call(c, from, to) as (number | null)[])
 }
 
 /** A quiet ground under the steps to come. */

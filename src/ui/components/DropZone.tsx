@@ -2,7 +2,7 @@
 import { Button } from '@mantine/core'
 import { FileUp, FolderOpen } from 'lucide-react'
 import { useRef, useState, type ReactNode } from 'react'
-import { droppedFiles } from '../files.ts'
+import { canPickFolder, droppedFiles, pickFolder } from '../files.ts'
 
 interface Props {
   readonly testId: string
@@ -26,6 +26,14 @@ export function DropZone({ testId, title, children, onFiles, accept, folder = fa
     // the same file may be picked again after it was repaired
     input.value = ''
     if (given.length > 0) onFiles(given)
+  }
+  const openFolder = (): void => {
+    // the input asks whether to upload, which is not what happens; the newer picker does not
+    if (!canPickFolder()) dir.current?.click()
+    else
+      void pickFolder().then((given) => {
+        if (given.length > 0) onFiles(given)
+      })
   }
   return (
     <div
@@ -57,7 +65,7 @@ export function DropZone({ testId, title, children, onFiles, accept, folder = fa
           {pick}
         </Button>
         {folder && (
-          <Button size="xs" leftSection={<FolderOpen size={14} aria-hidden />} disabled={disabled} onClick={() => dir.current?.click()}>
+          <Button size="xs" leftSection={<FolderOpen size={14} aria-hidden />} disabled={disabled} onClick={openFolder}>
             Pick a folder
           </Button>
         )}

@@ -1,4 +1,5 @@
 /** @file Planned GPU bytes by class: a bar for the eye and a table for the figures. */
+import type { ReactNode } from 'react'
 import type { MemoryPlan } from '../../train/run_config.ts'
 import { bytes } from '../format.ts'
 
@@ -11,8 +12,16 @@ export const MEMORY_CLASSES = [
   { key: 'head', title: 'Loss head', holds: 'Logits and their gradient, in chunks' },
 ] as const
 
-export function MemoryBar({ memory, capacity, explain = false }: { memory: MemoryPlan; capacity?: number; explain?: boolean }) {
-  const whole = Math.max(memory.total, capacity ?? 0, 1)
+interface Props {
+  readonly memory: MemoryPlan
+  /** Say what each class holds. */
+  readonly explain?: boolean
+  /** Beside the table. */
+  readonly children?: ReactNode
+}
+
+export function MemoryBar({ memory, explain = false, children }: Props) {
+  const whole = Math.max(memory.total, 1)
   return (
     <div className="stack" style={{ gap: 10 }}>
       <div className="bar" role="img" aria-label={`Planned GPU memory: ${bytes(memory.total)}`}>
@@ -20,26 +29,29 @@ export function MemoryBar({ memory, capacity, explain = false }: { memory: Memor
           memory[key] > 0 ? <i key={key} style={{ width: `${(100 * memory[key]) / whole}%`, background: `var(--mem-${key})` }} /> : null,
         )}
       </div>
-      <table className="legend" data-testid="memory">
-        <caption className="unseen">Planned GPU memory by class</caption>
-        <tbody>
-          {MEMORY_CLASSES.map(({ key, title, holds }) => (
-            <tr key={key}>
-              <th scope="row">
-                <span className="swatch" style={{ background: `var(--mem-${key})` }} />
-                {title}
-              </th>
-              {explain && <td className="soft wide-only">{holds}</td>}
-              <td>{bytes(memory[key])}</td>
+      <div className={children === undefined ? undefined : 'two'} style={children === undefined ? undefined : { gap: 28 }}>
+        <table className="legend" data-testid="memory">
+          <caption className="unseen">Planned GPU memory by class</caption>
+          <tbody>
+            {MEMORY_CLASSES.map(({ key, title, holds }) => (
+              <tr key={key}>
+                <th scope="row">
+                  <span className="swatch" style={{ background: `var(--mem-${key})` }} />
+                  {title}
+                </th>
+                {explain && <td className="soft wide-only">{holds}</td>}
+                <td>{bytes(memory[key])}</td>
+              </tr>
+            ))}
+            <tr>
+              <th scope="row">Total</th>
+              {explain && <td className="wide-only" />}
+              <td>{bytes(memory.total)}</td>
             </tr>
-          ))}
-          <tr>
-            <th scope="row">Total</th>
-            {explain && <td className="wide-only" />}
-            <td>{bytes(memory.total)}</td>
-          </tr>
-        </tbody>
-      </table>
+          </tbody>
+        </table>
+        {children}
+      </div>
     </div>
   )
 }

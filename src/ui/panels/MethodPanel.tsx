@@ -39,7 +39,7 @@ export function MethodPanel() {
       </PageHead>
       {running && <p className="note">A run is under way. What is changed here is for the next one.</p>}
       <PlanProblem />
-      <section className="card methods" role="radiogroup" aria-label="Method">
+      <div className="card methods" role="radiogroup" aria-label="Method">
         <div className="method soft small wide-only" aria-hidden style={{ paddingBlock: 8 }}>
           <span />
           <span>Method</span>
@@ -50,7 +50,7 @@ export function MethodPanel() {
         {[...METHODS.values()].map((m) => (
           <MethodRow key={m.id} method={m} checked={m.id === method.id} />
         ))}
-      </section>
+      </div>
       <Card
         title={`${method.title} options`}
         aside={

@@ -68,12 +68,12 @@ export function RunSetup() {
         <p className="note">“{running.name}” is paused. Starting a new run sets it aside; it can be resumed from the list below.</p>
       )}
       {config && (
-        <div className="two">
-          <LengthAndTime />
+        <>
           <PlanCard />
-        </div>
+          <LengthAndTime />
+        </>
       )}
-      <Card title="On the way">
+      <Card title="On the way" aside={<span className="soft small wide-only">the run goes on when this page is in the background</span>}>
         <div className="stack" style={{ gap: 18 }}>
           <OptionsForm
             options={EXTRA_OPTIONS}
@@ -149,25 +149,39 @@ function LengthAndTime() {
         />
       }
     >
-      <div className="stack" style={{ gap: 16 }}>
-        {choices.length.unit === 'steps' ? (
-          <OptionField
-            name="steps"
-            option={RUN_OPTIONS.steps}
-            value={run.steps}
-            changed={changedNames({ steps: RUN_OPTIONS.steps }, { steps: run.steps }, { steps: runDefaults(methodOf(choices)).steps })}
-            prefix="run"
-            onChange={setRunOption}
-            onInvalid={(name, why) => {
-              setInvalid(`run.${name}`, why)
-            }}
-          />
-        ) : (
-          <EpochsField />
-        )}
+      <div className="two" style={{ gap: 28 }}>
+        <div className="stack" style={{ gap: 16 }}>
+          {choices.length.unit === 'steps' ? (
+            <OptionField
+              name="steps"
+              option={RUN_OPTIONS.steps}
+              value={run.steps}
+              changed={changedNames({ steps: RUN_OPTIONS.steps }, { steps: run.steps }, { steps: runDefaults(methodOf(choices)).steps })}
+              prefix="run"
+              onChange={setRunOption}
+              onInvalid={(name, why) => {
+                setInvalid(`run.${name}`, why)
+              }}
+            />
+          ) : (
+            <EpochsField />
+          )}
+          <div>
+            <Button
+              size="xs"
+              leftSection={<Timer size={14} aria-hidden />}
+              loading={plan.status === 'probing'}
+              disabled={!fits || plan.status !== 'ready'}
+              onClick={() => void probe()}
+              data-testid="probe"
+            >
+              {known === null ? 'Measure a step' : 'Measure again'}
+            </Button>
+          </div>
+        </div>
         <Facts
           entries={[
-            ['Steps', group(run.steps)],
+            ['Steps', choices.length.unit === 'steps' ? null : group(run.steps)],
             ['Passes over the data', epochs === null ? null : `${run.pack ? 'about ' : ''}${sig3(epochs)}`],
             ['Rows a step', run.accum > 1 ? `${run.batch} × ${run.accum}` : group(run.batch)],
             ['Tokens a step, at most', perStep === null ? null : count(perStep)],
@@ -177,18 +191,6 @@ function LengthAndTime() {
             ['Time in all', known === null ? null : <b key="time">about {duration(known * run.steps)}</b>],
           ]}
         />
-        <div>
-          <Button
-            size="xs"
-            leftSection={<Timer size={14} aria-hidden />}
-            loading={plan.status === 'probing'}
-            disabled={!fits || plan.status !== 'ready'}
-            onClick={() => void probe()}
-            data-testid="probe"
-          >
-            {known === null ? 'Measure a step' : 'Measure again'}
-          </Button>
-        </div>
       </div>
     </Card>
   )
@@ -232,22 +234,23 @@ function PlanCard() {
   return (
     <Card title="GPU memory, planned" aside={plan.status === 'planning' && <span className="soft small">planning</span>}>
       {plan.plan ? (
-        <div className="stack" style={{ gap: 16 }} data-testid="plan">
-          <MemoryBar memory={plan.plan.memory} explain />
-          <Facts
-            entries={[
-              ['Trained values', `${count(plan.plan.trainable)}`],
-              ['Adapter file', bytes(plan.plan.adapterBytes)],
-              [
-                'Kernel calls a step',
-                `${group(plan.plan.dispatches)} in ${group(plan.plan.submits)} ${plan.plan.submits === 1 ? 'submit' : 'submits'}`,
-              ],
-              ['Largest buffer allowed', device ? bytes(device.maxBufferSize) : null],
-              ['Largest binding allowed', device ? bytes(device.maxStorageBufferBindingSize) : null],
-            ]}
-          />
-          <p className="small soft">These are the buffers that will be created, to the byte.</p>
-        </div>
+        <MemoryBar memory={plan.plan.memory} explain>
+          <div className="stack" data-testid="plan">
+            <Facts
+              entries={[
+                ['Trained values', count(plan.plan.trainable)],
+                ['Adapter file', bytes(plan.plan.adapterBytes)],
+                [
+                  'Kernel calls a step',
+                  `${group(plan.plan.dispatches)} in ${group(plan.plan.submits)} ${plan.plan.submits === 1 ? 'submit' : 'submits'}`,
+                ],
+                ['Largest buffer allowed', device ? bytes(device.maxBufferSize) : null],
+                ['Largest binding allowed', device ? bytes(device.maxStorageBufferBindingSize) : null],
+              ]}
+            />
+            <p className="small soft">These are the buffers that will be created, to the byte.</p>
+          </div>
+        </MemoryBar>
       ) : (
         <p className="soft">{plan.status === 'planning' ? 'Planning the step.' : 'There is no plan yet.'}</p>
       )}

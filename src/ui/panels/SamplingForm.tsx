@@ -18,7 +18,7 @@ const quiet = (): void => undefined
 export function SamplingForm() {
   const sampling = useStudio((s) => s.choices.sampling)
   return (
-    <div className="form" style={{ gridTemplateColumns: 'repeat(auto-fill, minmax(140px, 1fr))' }}>
+    <div className="form" style={{ gridTemplateColumns: 'repeat(auto-fill, minmax(112px, 1fr))' }}>
       {Object.entries(OPTIONS).map(([name, option]) => (
         <OptionField
           key={name}

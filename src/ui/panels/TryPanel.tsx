@@ -141,9 +141,8 @@ function Answer({
   const waiting = side.status === 'waiting'
   const streaming = side.status === 'streaming'
   return (
-    <Card title={title} aside={side.result && <span className="soft small">{summary(side.result)}</span>}>
+    <Card title={title}>
       <div className="stack">
-        {children}
         {side.error ? (
           <ErrorCard error={side.error} />
         ) : (
@@ -159,6 +158,8 @@ function Answer({
             {streaming && <span className="caret" />}
           </div>
         )}
+        <p className="soft small">{side.result ? summary(side.result) : '\u00a0'}</p>
+        {children}
       </div>
     </Card>
   )
