@@ -21,7 +21,11 @@ export class EtudeError extends Error {
     readonly what: string,
     detail: ErrorDetail = {},
   ) {
-    super([detail.where ? `${detail.where}: ${sentence(what)}` : sentence(what), sentence(detail.why), sentence(detail.fix)].filter(Boolean).join(' '))
+    super(
+      [detail.where ? `${detail.where}: ${sentence(what)}` : sentence(what), sentence(detail.why), sentence(detail.fix)]
+        .filter(Boolean)
+        .join(' '),
+    )
     this.where = detail.where
     this.why = detail.why
     this.fix = detail.fix

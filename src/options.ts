@@ -32,7 +32,13 @@ export interface NamesOption extends Meta<'names', readonly string[]> {
 export type Option = IntOption | FloatOption | BoolOption | ChoiceOption<string> | NamesOption
 export type Options = Readonly<Record<string, Option>>
 export type Values<O extends Options> = {
-  readonly [K in keyof O]: O[K] extends ChoiceOption<infer T> ? T : O[K] extends NamesOption ? readonly string[] : O[K] extends BoolOption ? boolean : number
+  readonly [K in keyof O]: O[K] extends ChoiceOption<infer T>
+    ? T
+    : O[K] extends NamesOption
+      ? readonly string[]
+      : O[K] extends BoolOption
+        ? boolean
+        : number
 }
 
 export const int = (o: Omit<IntOption, 'kind'>): IntOption => ({ kind: 'int', ...o })
@@ -100,7 +106,11 @@ const isValid = (o: Option, v: unknown): boolean => {
 /** Check untrusted values (a URL, a config file, a form) against their declaration; absent ones take their default. Throws OptionError. */
 export function parseOptions<O extends Options>(options: O, input: Readonly<Record<string, unknown>>): Values<O> {
   for (const k of Object.keys(input))
-    if (!Object.hasOwn(options, k)) throw new OptionError(`unknown option`, { where: k, fix: `Expected one of: ${Object.keys(options).join(', ') || '(this has no options)'}` })
+    if (!Object.hasOwn(options, k))
+      throw new OptionError(`unknown option`, {
+        where: k,
+        fix: `Expected one of: ${Object.keys(options).join(', ') || '(this has no options)'}`,
+      })
   return Object.fromEntries(
     Object.entries(options).map(([k, o]) => {
       const v = input[k] ?? o.default

@@ -28,10 +28,19 @@ interface Reference {
   readonly schedule: 'constant' | 'linear' | 'cosine'
   readonly warmup: number
   readonly trainable: number
-  readonly trajectory: readonly { readonly step: number; readonly loss: number; readonly grad_norm: number; readonly lr: number; readonly labels: number }[]
+  readonly trajectory: readonly {
+    readonly step: number
+    readonly loss: number
+    readonly grad_norm: number
+    readonly lr: number
+    readonly labels: number
+  }[]
 }
 function readRows(path: string): TokenRows {
-  const rows = readFileSync(path, 'utf8').trim().split('\n').map((l) => JSON.parse(l) as { input_ids: number[]; labels: number[] })
+  const rows = readFileSync(path, 'utf8')
+    .trim()
+    .split('\n')
+    .map((l) => JSON.parse(l) as { input_ids: number[]; labels: number[] })
   const offsets = new Uint32Array(rows.length + 1)
   rows.forEach((r, i) => (offsets[i + 1] = offsets[i]! + r.input_ids.length))
   return { ids: Int32Array.from(rows.flatMap((r) => r.input_ids)), labels: Int32Array.from(rows.flatMap((r) => r.labels)), offsets }
@@ -53,7 +62,15 @@ afterAll(() => {
   if (results.length > 0) console.log(results.join('\n'))
 })
 
-const RUNS = ['stories260K-lora', 'stories260K-lora-plus', 'stories260K-dora', 'stories260K-ia3', 'stories260K-prompt', 'stories260K-full', 'smollm2-135m-lora']
+const RUNS = [
+  'stories260K-lora',
+  'stories260K-lora-plus',
+  'stories260K-dora',
+  'stories260K-ia3',
+  'stories260K-prompt',
+  'stories260K-full',
+  'smollm2-135m-lora',
+]
 for (const name of RUNS)
   describeShared(name, ['goldens', 'trajectories', name], (path) => {
     test('every step has the loss and gradient norm of PyTorch', { timeout: 400_000 }, async () => {
@@ -62,7 +79,8 @@ for (const name of RUNS)
       const method = findMethod(METHOD_IDS[ref.method] ?? ref.method)
       const o = { dtype: 'f32', seed: 0, trainable: true, maxBindingSize: gpu.traits.maxBindingSize } as const
       const extra = ref.options.loraplus === undefined ? {} : { loraplus_lr_ratio: ref.options.loraplus }
-      const loaded = method.slot === 'weights' ? null : await openAdapter(bundle, await readAdapter(await readPath(join(path, 'init'))), extra)
+      const loaded =
+        method.slot === 'weights' ? null : await openAdapter(bundle, await readAdapter(await readPath(join(path, 'init'))), extra)
       if (loaded) expect(loaded.method.id).toBe(method.id)
       const tunable = new TunableLayout(bundle, method, loaded?.options ?? {}, o, loaded)
       expect(tunable.trained!.count).toBe(ref.trainable)
@@ -80,10 +98,15 @@ for (const name of RUNS)
           expect(got.tokens, `step ${want.step}`).toBe(want.labels)
           expect(got.lr).toBeCloseTo(want.lr, 10)
           expect(Math.abs(got.loss - want.loss), `loss of step ${want.step}: ${got.loss}, PyTorch ${want.loss}`).toBeLessThan(3e-4)
-          expect(Math.abs(got.grad_norm - want.grad_norm) / want.grad_norm, `gradient norm of step ${want.step}: ${got.grad_norm}, PyTorch ${want.grad_norm}`).toBeLessThan(2e-3)
+          expect(
+            Math.abs(got.grad_norm - want.grad_norm) / want.grad_norm,
+            `gradient norm of step ${want.step}: ${got.grad_norm}, PyTorch ${want.grad_norm}`,
+          ).toBeLessThan(2e-3)
         }
       } finally {
-        results.push(`${name}: ${trainer.done} steps, loss within ${worstLoss.toExponential(1)}, gradient norm within ${worstNorm.toExponential(1)}; ${trainer.program.dispatches} dispatches, planned ${(trainer.program.plan.total / 1e6).toFixed(1)} MB`)
+        results.push(
+          `${name}: ${trainer.done} steps, loss within ${worstLoss.toExponential(1)}, gradient norm within ${worstNorm.toExponential(1)}; ${trainer.program.dispatches} dispatches, planned ${(trainer.program.plan.total / 1e6).toFixed(1)} MB`,
+        )
         trainer.destroy()
         tunable.destroy()
       }

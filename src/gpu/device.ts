@@ -50,10 +50,13 @@ export class Gpu {
     const traits = readTraits(adapter)
     const { limits } = adapter
     if (limits.maxStorageBuffersPerShaderStage < STORAGE_BUFFERS || limits.maxComputeInvocationsPerWorkgroup < 256)
-      throw new GpuError(`this GPU is below what training needs (${limits.maxStorageBuffersPerShaderStage} storage buffers a stage, ${limits.maxComputeInvocationsPerWorkgroup} invocations)`, {
-        why: `kernels bind up to ${STORAGE_BUFFERS} buffers and use workgroups of up to 256`,
-        fix: 'Use another GPU or browser',
-      })
+      throw new GpuError(
+        `this GPU is below what training needs (${limits.maxStorageBuffersPerShaderStage} storage buffers a stage, ${limits.maxComputeInvocationsPerWorkgroup} invocations)`,
+        {
+          why: `kernels bind up to ${STORAGE_BUFFERS} buffers and use workgroups of up to 256`,
+          fix: 'Use another GPU or browser',
+        },
+      )
     const wanted: GPUFeatureName[] = ['shader-f16', 'subgroups', 'timestamp-query']
     const device = await waitFor(
       adapter.requestDevice({

@@ -19,7 +19,8 @@ export async function linkVariant({ kernel, flags, constants, apply }: Variant, 
   // Unrolled text goes where the shader says so; only such a kernel needs its own parse.
   const file = `${kernel.name}.wesl`
   const generated = kernel.generate?.({ ...constants, SUBGROUP: subgroupSize }, new Set(flags))
-  const from = generated === undefined ? resolver : new RecordResolver({ ...sources, [file]: sources[file]!.replace('// @generated', generated) })
+  const from =
+    generated === undefined ? resolver : new RecordResolver({ ...sources, [file]: sources[file]!.replace('// @generated', generated) })
   if (apply !== undefined) {
     const body = kernel.applies?.[apply]
     if (body === undefined) throw new Error(`${kernel.name} has no expression "${apply}"`)
@@ -28,7 +29,10 @@ export async function linkVariant({ kernel, flags, constants, apply }: Variant, 
   const linked = await link({
     resolver: from,
     rootModuleName: kernel.name,
-    conditions: { subgroups: subgroups && kernel.subgroups !== undefined, ...Object.fromEntries((kernel.flags ?? []).map((f) => [f, flags.includes(f)])) },
+    conditions: {
+      subgroups: subgroups && kernel.subgroups !== undefined,
+      ...Object.fromEntries((kernel.flags ?? []).map((f) => [f, flags.includes(f)])),
+    },
     // A bare number would be an AbstractInt; these are all sizes, so say so in WGSL.
     constants: Object.fromEntries(Object.entries({ ...constants, SUBGROUP: subgroupSize }).map(([k, v]) => [k, `${v}u`])),
     ...(Object.keys(virtual).length > 0 && { virtualLibs: virtual }),

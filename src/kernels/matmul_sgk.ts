@@ -25,7 +25,8 @@ function phase(p: Phase, nt: boolean, TM: number, V: number, SG: number): string
   for (const s of range(parts)) {
     out.push(`let ka${s} = k0 + ${s * SG}u + lane;`)
     if (!p.exact) out.push(`let kc${s} = min(ka${s}, ${p.K} - 1u); let in${s} = ka${s} < ${p.K};`)
-    for (const i of range(TM)) out.push(p.exact ? `let a${i}_${s} = ${p.a(i, `ka${s}`)};` : `let a${i}_${s} = select(0.0, ${p.a(i, `kc${s}`)}, in${s});`)
+    for (const i of range(TM))
+      out.push(p.exact ? `let a${i}_${s} = ${p.a(i, `ka${s}`)};` : `let a${i}_${s} = select(0.0, ${p.a(i, `kc${s}`)}, in${s});`)
   }
   for (const q of range(KC / 4)) {
     out.push('{')
@@ -36,7 +37,9 @@ function phase(p: Phase, nt: boolean, TM: number, V: number, SG: number): string
       const source = (i: number) => `subgroupBroadcast(a${i}_${Math.floor(k / SG)}, ${k % SG}u)`
       if (nt) {
         out.push(...ntColumns(V, kk))
-        for (const i of range(TM)) for (const g of range(Math.ceil(V / 4))) out.push(`acc${i}_${g} = fma(${vec(Math.min(V, 4))}(${source(i)}), b${kk}_${g}, acc${i}_${g});`)
+        for (const i of range(TM))
+          for (const g of range(Math.ceil(V / 4)))
+            out.push(`acc${i}_${g} = fma(${vec(Math.min(V, 4))}(${source(i)}), b${kk}_${g}, acc${i}_${g});`)
       } else {
         for (const i of range(TM)) {
           out.push(`let s${i}_${kk} = vec4f(${source(i)});`)
@@ -60,7 +63,8 @@ function ntColumns(V: number, kk: number): string[] {
 
 /** Loads of a frozen weight. q4 decodes a word of 8 once for both of its vec4s. */
 function weightLoads(format: string, nt: boolean, V: number): Phase['load'] {
-  const nibbles = (word: string, from: number) => `vec4f((vec4u(${word}) >> vec4u(${from}u, ${from + 4}u, ${from + 8}u, ${from + 12}u)) & vec4u(15u))`
+  const nibbles = (word: string, from: number) =>
+    `vec4f((vec4u(${word}) >> vec4u(${from}u, ${from + 4}u, ${from + 8}u, ${from + 12}u)) & vec4u(15u))`
   if (nt)
     return (q, k) =>
       range(V).flatMap((v) => {
@@ -114,15 +118,25 @@ function generate({ TM, V, SUBGROUP: SG }: Record<'TM' | 'V' | 'SUBGROUP', numbe
     if (nt) out.push('let h_off = (select(0u, 1u, tile_col >= params.seg0) + select(0u, 1u, tile_col >= params.seg1)) * params.R;')
     const load: Phase['load'] = nt
       ? (_q, k) => range(V).map((v) => `let w${v} = lb[(min(col${v}, params.N - 1u) * params.R + ${k}) >> 2u];`)
-      : (_q, k) => range(4).flatMap((kk) => range(V).map((v) => `let w${v}_${kk} = lb[(min(${k} + ${kk}u, params.R - 1u) * params.N + col${v}) >> 2u];`))
-    out.push(...phase({ K: 'params.R', a: (i, k) => `h[m${i} * params.h_ld + ${nt ? 'h_off + ' : ''}${k}]`, load, exact: false }, nt, TM, V, SG))
+      : (_q, k) =>
+          range(4).flatMap((kk) =>
+            range(V).map((v) => `let w${v}_${kk} = lb[(min(${k} + ${kk}u, params.R - 1u) * params.N + col${v}) >> 2u];`),
+          )
+    out.push(
+      ...phase({ K: 'params.R', a: (i, k) => `h[m${i} * params.h_ld + ${nt ? 'h_off + ' : ''}${k}]`, load, exact: false }, nt, TM, V, SG),
+    )
   }
   for (const i of range(TM)) {
-    if (nt) for (const v of range(V)) out.push(`store(tile_row + ${i}u, col${v}, acc${i}_${Math.floor(v / 4)}${V === 1 ? '' : `[${v % 4}]`});`)
+    if (nt)
+      for (const v of range(V)) out.push(`store(tile_row + ${i}u, col${v}, acc${i}_${Math.floor(v / 4)}${V === 1 ? '' : `[${v % 4}]`});`)
     // A clamped column belongs to the lane that starts there: only it stores.
     else
       for (const v of range(V))
-        out.push(`if (tile_col + lane * ${4 * V}u + ${4 * v}u == col${v}) { ${range(4).map((j) => `store(tile_row + ${i}u, col${v} + ${j}u, acc${i}_${v}[${j}]);`).join(' ')} }`)
+        out.push(
+          `if (tile_col + lane * ${4 * V}u + ${4 * v}u == col${v}) { ${range(4)
+            .map((j) => `store(tile_row + ${i}u, col${v} + ${j}u, acc${i}_${v}[${j}]);`)
+            .join(' ')} }`,
+        )
   }
   return out.join('\n')
 }

@@ -30,9 +30,22 @@ export interface ModelConfig extends Shape {
 
 /** A parameter, by its Hugging Face name. */
 export type Param =
-  | { readonly kind: 'linear'; /** Module path, without ".weight". */ readonly name: string; readonly rows: number; readonly cols: number; readonly bias: boolean; /** Layers of a group share an input. */ readonly group: string }
+  | {
+      readonly kind: 'linear'
+      /** Module path, without ".weight". */ readonly name: string
+      readonly rows: number
+      readonly cols: number
+      readonly bias: boolean
+      /** Layers of a group share an input. */ readonly group: string
+    }
   | { readonly kind: 'vector'; /** Tensor name. */ readonly name: string; readonly size: number }
-  | { readonly kind: 'table'; /** Tensor name. */ readonly name: string; readonly rows: number; readonly cols: number; readonly use: 'embedding' | 'head' }
+  | {
+      readonly kind: 'table'
+      /** Tensor name. */ readonly name: string
+      readonly rows: number
+      readonly cols: number
+      readonly use: 'embedding' | 'head'
+    }
 
 export interface ModelFamily {
   readonly id: string
@@ -58,13 +71,17 @@ export interface ModelFamily {
 export function integer(config: Json, field: string, o: { min: number; max: number; fallback?: number }): number {
   const v = config[field] ?? o.fallback
   if (typeof v !== 'number' || !Number.isInteger(v) || v < o.min || v > o.max)
-    throw new ModelError(`${field} is ${v === undefined ? 'missing' : JSON.stringify(v)}, expected a whole number from ${o.min} to ${o.max}`, {
-      where: 'config.json',
-      why: 'the shapes of the model follow from it',
-      fix: "Take config.json from the model's original repository",
-    })
+    throw new ModelError(
+      `${field} is ${v === undefined ? 'missing' : JSON.stringify(v)}, expected a whole number from ${o.min} to ${o.max}`,
+      {
+        where: 'config.json',
+        why: 'the shapes of the model follow from it',
+        fix: "Take config.json from the model's original repository",
+      },
+    )
   return v
 }
 
 /** One or several token ids, as eos_token_id may be written. */
-export const idList = (v: unknown): number[] => (Array.isArray(v) ? v : [v]).filter((n): n is number => typeof n === 'number' && Number.isInteger(n) && n >= 0)
+export const idList = (v: unknown): number[] =>
+  (Array.isArray(v) ? v : [v]).filter((n): n is number => typeof n === 'number' && Number.isInteger(n) && n >= 0)

@@ -14,10 +14,13 @@ function readConfig(config: Json): ModelConfig {
   const fail = (what: string, why: string): never => {
     throw new ModelError(what, { where: 'config.json', why, fix: "Take config.json from the model's original repository" })
   }
-  if (heads % kvHeads) fail(`${heads} attention heads cannot share ${kvHeads} key heads`, 'grouped-query attention needs a whole number of queries a key')
-  if (config.head_dim == null && hiddenSize % heads) fail(`hidden_size ${hiddenSize} is not a multiple of ${heads} heads`, 'each head takes an equal part')
+  if (heads % kvHeads)
+    fail(`${heads} attention heads cannot share ${kvHeads} key heads`, 'grouped-query attention needs a whole number of queries a key')
+  if (config.head_dim == null && hiddenSize % heads)
+    fail(`hidden_size ${hiddenSize} is not a multiple of ${heads} heads`, 'each head takes an equal part')
   const headDim = integer(config, 'head_dim', { min: 4, max: 256, fallback: hiddenSize / heads })
-  if (headDim % 4 || hiddenSize % 4) fail(`hidden_size ${hiddenSize} and head_dim ${headDim} must be multiples of 4`, 'kernels read four numbers at a time')
+  if (headDim % 4 || hiddenSize % 4)
+    fail(`hidden_size ${hiddenSize} and head_dim ${headDim} must be multiples of 4`, 'kernels read four numbers at a time')
   const act = config.hidden_act ?? 'silu'
   if (act !== 'silu') fail(`hidden_act ${JSON.stringify(act)} is not supported`, 'the Llama family uses silu')
   const eps = config.rms_norm_eps ?? 1e-6
@@ -46,7 +49,14 @@ function readConfig(config: Json): ModelConfig {
 function params(c: ModelConfig): Param[] {
   const { hiddenSize: C, intermediateSize: F } = c
   const biases = { attention: c.attentionBias, mlp: c.mlpBias }
-  const linear = (name: string, group: string, rows: number, cols: number, bias: boolean): Param => ({ kind: 'linear', name, group, rows, cols, bias })
+  const linear = (name: string, group: string, rows: number, cols: number, bias: boolean): Param => ({
+    kind: 'linear',
+    name,
+    group,
+    rows,
+    cols,
+    bias,
+  })
   const out: Param[] = [{ kind: 'table', name: 'model.embed_tokens.weight', rows: c.vocabSize, cols: C, use: 'embedding' }]
   for (let i = 0; i < c.layers; i++) {
     const [attn, mlp] = [`${layer(i)}.self_attn`, `${layer(i)}.mlp`]
@@ -141,7 +151,11 @@ export const llama: ModelFamily = {
       x = net.block(x, (h) => {
         const mixed = net.attention(net.linear(net.rmsNorm(h, `${layer(i)}.input_layernorm.weight`), `${attn}.qkv`), i)
         const y = net.linear(mixed, `${attn}.o`, h)
-        return net.linear(swiglu(net.linear(net.rmsNorm(y, `${layer(i)}.post_attention_layernorm.weight`), `${mlp}.gate_up`)), `${mlp}.down`, y)
+        return net.linear(
+          swiglu(net.linear(net.rmsNorm(y, `${layer(i)}.post_attention_layernorm.weight`), `${mlp}.gate_up`)),
+          `${mlp}.down`,
+          y,
+        )
       })
     }
     return net.rmsNorm(x, 'model.norm.weight')

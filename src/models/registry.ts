@@ -15,7 +15,8 @@ export function familyOf(config: Json): ModelFamily {
   const family =
     FAMILIES.find((f) => f.architectures.some((a) => architectures.includes(a))) ??
     (architectures.length === 0 ? FAMILIES.find((f) => f.modelTypes.includes(String(config.model_type))) : undefined)
-  if (!family) throw unknown(`the architecture ${architectures[0] ?? JSON.stringify(config.model_type ?? null)} is not supported`, 'config.json')
+  if (!family)
+    throw unknown(`the architecture ${architectures[0] ?? JSON.stringify(config.model_type ?? null)} is not supported`, 'config.json')
   return family
 }
 

@@ -16,7 +16,12 @@ import { bindMatrix, bindVector, type Member, type ModelStore } from './store.ts
 /** Attention over this step's rows, or over a cache that generation extends. */
 export type AttentionMode =
   | { readonly kind: 'rows' }
-  | { readonly kind: 'cache'; readonly position: Scalar; readonly layers: readonly { readonly k: Storage; readonly v: Storage }[]; readonly capacity: number }
+  | {
+      readonly kind: 'cache'
+      readonly position: Scalar
+      readonly layers: readonly { readonly k: Storage; readonly v: Storage }[]
+      readonly capacity: number
+    }
 
 export interface NetworkInputs {
   /** u32 [B T]. */
@@ -101,7 +106,14 @@ export class Network {
       const weight = this.#matrix(`${group}#${i}`, () => bindMatrix(this.graph, store))
       const bias = store.bias && this.#cached(`${group}#${i}.bias`, () => bindVector(this.graph, store.bias!))
       const own = stores.length === 1 ? residual : null
-      const site: LinearGroup = { name: group, members: store.members, weight, bias, residual: own, base: (v, range, o) => baseLinear(v, weight, bias, o.residual ? own : null, range) }
+      const site: LinearGroup = {
+        name: group,
+        members: store.members,
+        weight,
+        bias,
+        residual: own,
+        base: (v, range, o) => baseLinear(v, weight, bias, o.residual ? own : null, range),
+      }
       return this.o.hook?.(x, site) ?? site.base(x, { from: 0, rows: weight.rows }, { residual: true })
     })
     if (parts.length === 1) return parts[0]!
@@ -156,4 +168,3 @@ function baseLinear(x: Tensor, w: Weight, bias: Tensor | null, residual: Tensor 
   }
   return linear(x, w, { residual, bias, range })
 }
-

@@ -54,6 +54,8 @@ export function bindMatrix(g: Graph, m: MatrixStore): Weight {
     format === 'f32'
       ? g.leaf(m.data.storage, [rows, cols], { byteOffset: m.data.byteOffset, needsGrad: sink !== null, sink })
       : g.leaf(m.data.storage, [m.data.storage.bytes / 4], { dtype: 'u32', byteOffset: m.data.byteOffset })
-  const scales = m.scales && g.leaf(m.scales.storage, [m.scales.storage.bytes / 4], { dtype: format === 'q4' ? 'u32' : 'f32', byteOffset: m.scales.byteOffset })
+  const scales =
+    m.scales &&
+    g.leaf(m.scales.storage, [m.scales.storage.bytes / 4], { dtype: format === 'q4' ? 'u32' : 'f32', byteOffset: m.scales.byteOffset })
   return { format, rows, cols, data, scales }
 }

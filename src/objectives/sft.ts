@@ -21,7 +21,8 @@ export interface LabelledRows {
 }
 
 /** Rows of logits that exist at once: about 32 MB, in multiples of 64. */
-export const headChunk = (vocab: number, labels: number): number => Math.min(labels, Math.max(64, Math.floor((32 << 20) / (vocab * 4) / 64) * 64))
+export const headChunk = (vocab: number, labels: number): number =>
+  Math.min(labels, Math.max(64, Math.floor((32 << 20) / (vocab * 4) / 64) * 64))
 
 /** Append loss (and, unless `forwardOnly`, everything backward from it). hidden: [rows, C]; head: [V, C].
  * Logits of a chunk become their own gradient in place, so they are computed once (Liger Kernel's fused linear cross-entropy,
@@ -43,13 +44,37 @@ export function sftLoss(hidden: Tensor, head: Weight, b: LabelledRows, o: { forw
       const logits = graph.node('logits', [size, V], [rows], null, { rows: live })
       for (const { first, weight } of pieces)
         emitMatmul({ layout: 'nt', a: rows, aOff: from * C, b: weight, c: logits, cOff: first, M: live, N: weight.rows, K: C })
-      const { loss, grad: dLogits } = crossEntropyRows(logits, b.targets(from, size), live, b.scale, { forwardOnly: o.forwardOnly === true })
+      const { loss, grad: dLogits } = crossEntropyRows(logits, b.targets(from, size), live, b.scale, {
+        forwardOnly: o.forwardOnly === true,
+      })
       reduceLoss(loss, live, b.lossSum)
       if (!dLogits || !grad) continue
       pieces.forEach(({ first, weight }, i) => {
-        emitMatmul({ layout: 'nn', a: dLogits, aOff: first, b: weight, c: grad, cOff: from * C, M: live, N: C, K: weight.rows, accumulate: i > 0 })
+        emitMatmul({
+          layout: 'nn',
+          a: dLogits,
+          aOff: first,
+          b: weight,
+          c: grad,
+          cOff: from * C,
+          M: live,
+          N: C,
+          K: weight.rows,
+          accumulate: i > 0,
+        })
       })
-      if (trainsHead) emitMatmul({ layout: 'tn', a: dLogits, b: asWeight(rows), bOff: from * C, c: head.data.sink!, M: V, N: C, K: live, accumulate: true })
+      if (trainsHead)
+        emitMatmul({
+          layout: 'tn',
+          a: dLogits,
+          b: asWeight(rows),
+          bOff: from * C,
+          c: head.data.sink!,
+          M: V,
+          N: C,
+          K: live,
+          accumulate: true,
+        })
     }
     return { rows, grad }
   })

@@ -43,8 +43,10 @@ function symmetricEigen(S: Float64Array, n: number): { values: Float64Array; vec
   for (let sweep = 0; sweep < 60; sweep++) {
     let off = 0
     let diagonal = 0
-    for (let i = 0; i < n; i++) for (let j = 0; j < n; j++) if (i === j) diagonal += a[i * n + j]! ** 2
-    else off += a[i * n + j]! ** 2
+    for (let i = 0; i < n; i++)
+      for (let j = 0; j < n; j++)
+        if (i === j) diagonal += a[i * n + j]! ** 2
+        else off += a[i * n + j]! ** 2
     if (off <= 1e-28 * diagonal) break
     for (let p = 0; p < n; p++)
       for (let q = p + 1; q < n; q++) {

@@ -3,7 +3,18 @@ import { mulColumns } from '../autograd/ops/columns.ts'
 import { inverseRowNorm } from '../autograd/ops/linear.ts'
 import { add, mul } from '../autograd/ops/pointwise.ts'
 import { defineLinear } from './method.ts'
-import { addUpdate, LORA_OPTIONS, loraConfig, loraForward, loraFromConfig, loraInitialise, loraParams, loraScale, loraTargets } from './lora.ts'
+import {
+  addUpdate,
+  LORA_OPTIONS,
+  loraConfig,
+  loraForward,
+  loraFromConfig,
+  loraInitialise,
+  loraParams,
+  loraScale,
+  loraTargets,
+  standaloneFactors,
+} from './lora.ts'
 
 type Param = 'lora_A' | 'lora_B' | 'lora_magnitude_vector'
 
@@ -36,7 +47,10 @@ export const dora = defineLinear<typeof LORA_OPTIONS, Param>({
     const start = await loraInitialise(site, o, (p) => draw(p))
     const W = new Float32Array(start.residual ?? (await site.weight()))
     const { lora_A, lora_B } = start.params as Record<'lora_A' | 'lora_B', Float32Array>
-    return { ...start, params: { ...start.params, lora_magnitude_vector: rowNorms(addUpdate(W, lora_A, lora_B, o.r, loraScale(o)), site.outFeatures) } }
+    return {
+      ...start,
+      params: { ...start.params, lora_magnitude_vector: rowNorms(addUpdate(W, lora_A, lora_B, o.r, loraScale(o)), site.outFeatures) },
+    }
   },
   forward: (x, site, p, o, ctx) => {
     const z = loraForward(x, site, p, o, ctx, null, null)
@@ -52,6 +66,10 @@ export const dora = defineLinear<typeof LORA_OPTIONS, Param>({
       const n = Math.floor(i / site.inFeatures)
       return (v * p.lora_magnitude_vector[n]!) / norms[n]!
     })
+  },
+  standalone: (p, start, o) => {
+    const { options, params } = standaloneFactors(p, start, o)
+    return { options, params: { ...params, lora_magnitude_vector: new Float32Array(p.lora_magnitude_vector) } }
   },
   toConfig: (o, { targets }) => loraConfig(o, targets, true),
   matches: (c) => c.use_dora === true,

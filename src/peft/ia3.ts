@@ -6,10 +6,21 @@ import { defineLinear } from './method.ts'
 import { configTargets, requireOff, selectTargets } from './targets.ts'
 
 const OPTIONS = {
-  target_modules: names({ label: 'Target modules', help: 'Layers that are scaled.', default: ['k_proj', 'v_proj', 'down_proj'], suggestions: ['all-linear'] }),
-  feedforward_modules: names({ label: 'Feed-forward modules', help: 'Those of the targets whose input is scaled instead of their output.', default: ['down_proj'], suggestions: [] }),
+  target_modules: names({
+    label: 'Target modules',
+    help: 'Layers that are scaled.',
+    default: ['k_proj', 'v_proj', 'down_proj'],
+    suggestions: ['all-linear'],
+  }),
+  feedforward_modules: names({
+    label: 'Feed-forward modules',
+    help: 'Those of the targets whose input is scaled instead of their output.',
+    default: ['down_proj'],
+    suggestions: [],
+  }),
 } as const
-const isFeedForward = (name: string, o: Values<typeof OPTIONS>): boolean => o.feedforward_modules.some((f) => name === f || name.endsWith(`.${f}`))
+const isFeedForward = (name: string, o: Values<typeof OPTIONS>): boolean =>
+  o.feedforward_modules.some((f) => name === f || name.endsWith(`.${f}`))
 
 /** y = l ∘ (W x + b), or W (l ∘ x) + b in feed-forward layers (https://arxiv.org/abs/2205.05638, section 3.3). */
 export const ia3 = defineLinear<typeof OPTIONS, 'ia3_l'>({
@@ -24,7 +35,9 @@ export const ia3 = defineLinear<typeof OPTIONS, 'ia3_l'>({
   options: OPTIONS,
   runDefaults: { lr: 1e-2 },
   targets: (o, available) => selectTargets(o.target_modules, available),
-  params: ({ name, inFeatures, outFeatures }, o) => ({ ia3_l: { shape: isFeedForward(name, o) ? [1, inFeatures] : [outFeatures, 1], init: 'ones' } }),
+  params: ({ name, inFeatures, outFeatures }, o) => ({
+    ia3_l: { shape: isFeedForward(name, o) ? [1, inFeatures] : [outFeatures, 1], init: 'ones' },
+  }),
   key: (p) => p,
   forward: (x, site, { ia3_l }, o) => {
     if (isFeedForward(site.members[0]!, o)) return site.base(mulColumns(x, ia3_l))

@@ -10,10 +10,35 @@ import { ALL_LINEAR, configTargets, numberField, requireOff, selectTargets } fro
 export const LORA_OPTIONS = {
   r: int({ label: 'Rank r', help: 'Inner dimension of the update B A.', default: 8, min: 1, max: 1024 }),
   alpha: float({ label: 'Alpha', help: 'The update is scaled by alpha / r.', default: 16, min: 0.001, max: 65_536, step: 1 }),
-  dropout: float({ label: 'Dropout', help: 'Share of the input of A that is zeroed at each step.', default: 0, min: 0, max: 0.95, step: 0.05 }),
-  target_modules: names({ label: 'Target modules', help: 'Layers that get an update: names, or all-linear.', default: [ALL_LINEAR], suggestions: [ALL_LINEAR] }),
-  use_rslora: bool({ label: 'rsLoRA', help: 'Scale by alpha / √r instead, so that high ranks learn too (Kalajdzievski 2023).', default: false, advanced: true }),
-  loraplus_lr_ratio: float({ label: 'LoRA+ ratio', help: "B's learning rate over A's; 1 is plain LoRA, the paper suggests 16 (Hayou et al. 2024).", default: 1, min: 0.001, max: 1024, step: 1, advanced: true }),
+  dropout: float({
+    label: 'Dropout',
+    help: 'Share of the input of A that is zeroed at each step.',
+    default: 0,
+    min: 0,
+    max: 0.95,
+    step: 0.05,
+  }),
+  target_modules: names({
+    label: 'Target modules',
+    help: 'Layers that get an update: names, or all-linear.',
+    default: [ALL_LINEAR],
+    suggestions: [ALL_LINEAR],
+  }),
+  use_rslora: bool({
+    label: 'rsLoRA',
+    help: 'Scale by alpha / √r instead, so that high ranks learn too (Kalajdzievski 2023).',
+    default: false,
+    advanced: true,
+  }),
+  loraplus_lr_ratio: float({
+    label: 'LoRA+ ratio',
+    help: "B's learning rate over A's; 1 is plain LoRA, the paper suggests 16 (Hayou et al. 2024).",
+    default: 1,
+    min: 0.001,
+    max: 1024,
+    step: 1,
+    advanced: true,
+  }),
   init_lora_weights: choice({
     label: 'Initialisation',
     help: 'true: A random, B zero. gaussian: A normal. pissa, olora: from the weight itself, whose remainder stays frozen (Meng et al. 2024; Büyükakyüz 2024).',
@@ -33,12 +58,23 @@ type Declared = LinearMethod<typeof LORA_OPTIONS, Param>
 export const loraTargets: Declared['targets'] = (o, available) => selectTargets(o.target_modules, available)
 /** PyTorch's kaiming_uniform_(a=√5): uniform in ±1/√in. */
 export const loraParams: Declared['params'] = ({ inFeatures, outFeatures }, o) => ({
-  lora_A: { shape: [o.r, inFeatures], init: o.init_lora_weights === 'gaussian' ? { normal: 1 / o.r } : { uniform: 1 / Math.sqrt(inFeatures) } },
+  lora_A: {
+    shape: [o.r, inFeatures],
+    init: o.init_lora_weights === 'gaussian' ? { normal: 1 / o.r } : { uniform: 1 / Math.sqrt(inFeatures) },
+  },
   lora_B: { shape: [outFeatures, o.r], init: 'zeros', lr: o.loraplus_lr_ratio },
 })
 
 /** Adapted layer W x + s B A x, on fused projections too. */
-export function loraForward(x: Tensor, site: LinearSite, p: Readonly<Record<Param, Tensor>>, o: LoraValues, ctx: MethodContext, residual: Tensor | null, bias: Tensor | null): Tensor {
+export function loraForward(
+  x: Tensor,
+  site: LinearSite,
+  p: Readonly<Record<Param, Tensor>>,
+  o: LoraValues,
+  ctx: MethodContext,
+  residual: Tensor | null,
+  bias: Tensor | null,
+): Tensor {
   const dropped = o.dropout > 0 && ctx.training ? dropout(x, o.dropout, { seed: ctx.seed, stream: ctx.stream }) : null
   return lowRankLinear(x, site.weight, p.lora_A, p.lora_B, {
     scale: loraScale(o),
@@ -51,7 +87,13 @@ export function loraForward(x: Tensor, site: LinearSite, p: Readonly<Record<Para
 }
 
 /** W + s B A on the host. */
-export function addUpdate(W: Float32Array<ArrayBuffer>, A: Float32Array, B: Float32Array, r: number, scale: number): Float32Array<ArrayBuffer> {
+export function addUpdate(
+  W: Float32Array<ArrayBuffer>,
+  A: Float32Array,
+  B: Float32Array,
+  r: number,
+  scale: number,
+): Float32Array<ArrayBuffer> {
   const inFeatures = A.length / r
   const out = new Float32Array(W)
   for (let n = 0; n < B.length / r; n++) {
@@ -81,7 +123,30 @@ export async function decomposedInit(site: HostSite, o: LoraValues): Promise<Ini
   return { params, residual: addUpdate(W, params.lora_A, params.lora_B, r, -scale) }
 }
 export const loraInitialise: NonNullable<Declared['initialise']> = async (site, o, draw) =>
-  o.init_lora_weights === 'pissa' || o.init_lora_weights === 'olora' ? decomposedInit(site, o) : { params: { lora_A: draw('lora_A'), lora_B: draw('lora_B') } }
+  o.init_lora_weights === 'pissa' || o.init_lora_weights === 'olora'
+    ? decomposedInit(site, o)
+    : { params: { lora_A: draw('lora_A'), lora_B: draw('lora_B') } }
+
+/** W - s B₀ A₀ + s B A as an update of rank 2 r of the original W: A' = [A; A₀], B' = [B, -B₀], with the same scale
+ * (PEFT's subtract_mutated_init, src/peft/tuners/lora/model.py). */
+export function standaloneFactors(
+  p: Readonly<Record<Param, Float32Array>>,
+  start: Readonly<Record<Param, Float32Array>>,
+  o: LoraValues,
+): { options: LoraValues; params: Record<Param, Float32Array<ArrayBuffer>> } {
+  const { r } = o
+  const lora_A = new Float32Array(p.lora_A.length * 2)
+  lora_A.set(p.lora_A)
+  lora_A.set(start.lora_A, p.lora_A.length)
+  const lora_B = Float32Array.from({ length: p.lora_B.length * 2 }, (_, i) => {
+    const [n, j] = [Math.floor(i / (2 * r)), i % (2 * r)]
+    return j < r ? p.lora_B[n * r + j]! : -start.lora_B[n * r + j - r]!
+  })
+  return {
+    options: { ...o, r: 2 * r, alpha: o.alpha * (o.use_rslora ? Math.SQRT2 : 2), init_lora_weights: 'true' },
+    params: { lora_A, lora_B },
+  }
+}
 
 export function loraConfig(o: LoraValues, targets: readonly string[], useDora: boolean): Json {
   return {
@@ -103,7 +168,25 @@ export function loraConfig(o: LoraValues, targets: readonly string[], useDora: b
     lora_bias: false,
   }
 }
-const UNSUPPORTED = ['rank_pattern', 'alpha_pattern', 'modules_to_save', 'bias', 'lora_bias', 'fan_in_fan_out', 'layer_replication', 'target_parameters', 'trainable_token_indices', 'use_qalora', 'use_bdlora', 'alora_invocation_tokens', 'megatron_config', 'arrow_config', 'kasa_config', 'velora_config', 'monteclora_config'] as const
+const UNSUPPORTED = [
+  'rank_pattern',
+  'alpha_pattern',
+  'modules_to_save',
+  'bias',
+  'lora_bias',
+  'fan_in_fan_out',
+  'layer_replication',
+  'target_parameters',
+  'trainable_token_indices',
+  'use_qalora',
+  'use_bdlora',
+  'alora_invocation_tokens',
+  'megatron_config',
+  'arrow_config',
+  'kasa_config',
+  'velora_config',
+  'monteclora_config',
+] as const
 
 export function loraFromConfig(config: Json): LoraValues {
   requireOff(config, UNSUPPORTED)
@@ -136,6 +219,7 @@ export const lora = defineLinear<typeof LORA_OPTIONS, Param>({
   initialise: loraInitialise,
   forward: (x, site, p, o, ctx) => loraForward(x, site, p, o, ctx, site.residual, site.bias),
   merge: (_site, W, p, o) => addUpdate(W, p.lora_A, p.lora_B, o.r, loraScale(o)),
+  standalone: standaloneFactors,
   toConfig: (o, { targets }) => loraConfig(o, targets, false),
   matches: (c) => c.use_dora !== true,
   fromConfig: loraFromConfig,

@@ -103,6 +103,12 @@ export interface LinearMethod<O extends Options, P extends string> extends Commo
   forward(x: Tensor, site: LinearSite, p: Readonly<Record<P, Tensor>>, o: Values<O>, ctx: MethodContext): Tensor
   /** The weight [out, in] that alone equals the adapted layer, on the host. */
   merge(site: HostSite, weight: Float32Array<ArrayBuffer>, p: Readonly<Record<P, Float32Array>>, o: Values<O>): Float32Array<ArrayBuffer>
+  /** The same layer beside the original weight, where initialisation replaced it: what others can load. `start`: what `initialise` returned. */
+  standalone?(
+    p: Readonly<Record<P, Float32Array>>,
+    start: Readonly<Record<P, Float32Array>>,
+    o: Values<O>,
+  ): { readonly options: Values<O>; readonly params: Readonly<Record<P, Float32Array<ArrayBuffer>>> }
   toConfig(o: Values<O>, facts: ConfigFacts): Json
   /** Whether an adapter_config.json of this peft_type is this method. */
   matches(config: Json): boolean
@@ -115,7 +121,13 @@ export interface InputMethod<O extends Options> extends Common<O> {
   readonly peftType: string
   virtualTokens(o: Values<O>): number
   /** [virtualTokens, hidden]. `row` reads the embedding of a token. */
-  initialise(o: Values<O>, hidden: number, vocab: number, row: (id: number) => Promise<Float32Array>, uniform: () => number): Promise<Float32Array<ArrayBuffer>>
+  initialise(
+    o: Values<O>,
+    hidden: number,
+    vocab: number,
+    row: (id: number) => Promise<Float32Array>,
+    uniform: () => number,
+  ): Promise<Float32Array<ArrayBuffer>>
   toConfig(o: Values<O>, facts: ConfigFacts): Json
   matches(config: Json): boolean
   fromConfig(config: Json): Values<O>

@@ -5,8 +5,19 @@ import { defineInput } from './method.ts'
 import { numberField } from './targets.ts'
 
 const OPTIONS = {
-  num_virtual_tokens: int({ label: 'Virtual tokens', help: 'Vectors before the text. They take positions, and do not count in the longest row.', default: 20, min: 1, max: 1024 }),
-  prompt_tuning_init: choice({ label: 'Initialisation', help: 'SAMPLE_VOCAB: embeddings of random tokens. RANDOM: normal.', default: 'SAMPLE_VOCAB', choices: ['SAMPLE_VOCAB', 'RANDOM'] }),
+  num_virtual_tokens: int({
+    label: 'Virtual tokens',
+    help: 'Vectors before the text. They take positions, and do not count in the longest row.',
+    default: 20,
+    min: 1,
+    max: 1024,
+  }),
+  prompt_tuning_init: choice({
+    label: 'Initialisation',
+    help: 'SAMPLE_VOCAB: embeddings of random tokens. RANDOM: normal.',
+    default: 'SAMPLE_VOCAB',
+    choices: ['SAMPLE_VOCAB', 'RANDOM'],
+  }),
 } as const
 
 /** The input embeddings become [P; E(x)], and only P is trained (https://arxiv.org/abs/2104.08691, section 2). */
@@ -43,7 +54,10 @@ export const promptTuning = defineInput<typeof OPTIONS>({
   fromConfig: (config) => {
     const n = numberField(config, 'num_virtual_tokens')
     if (!Number.isInteger(n) || n < 1 || n > OPTIONS.num_virtual_tokens.max)
-      throw new AdapterError(`num_virtual_tokens = ${n} is not usable`, { where: 'adapter_config.json', fix: `Expected a whole number from 1 to ${OPTIONS.num_virtual_tokens.max}` })
+      throw new AdapterError(`num_virtual_tokens = ${n} is not usable`, {
+        where: 'adapter_config.json',
+        fix: `Expected a whole number from 1 to ${OPTIONS.num_virtual_tokens.max}`,
+      })
     return { num_virtual_tokens: n, prompt_tuning_init: 'RANDOM' }
   },
 })

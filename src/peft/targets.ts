@@ -31,7 +31,8 @@ export function configTargets(config: Json): readonly string[] {
 export function requireOff(config: Json, off: readonly string[]): void {
   for (const field of off) {
     const v = config[field]
-    const isOff = v === undefined || v === null || v === false || v === '' || v === 'none' || (typeof v === 'object' && Object.keys(v).length === 0)
+    const isOff =
+      v === undefined || v === null || v === false || v === '' || v === 'none' || (typeof v === 'object' && Object.keys(v).length === 0)
     if (!isOff)
       throw new AdapterError(`${field} = ${JSON.stringify(v)} is not supported`, {
         where: 'adapter_config.json',
@@ -45,6 +46,9 @@ export function requireOff(config: Json, off: readonly string[]): void {
 export function numberField(config: Json, field: string, fallback?: number): number {
   const v = config[field] ?? fallback
   if (typeof v !== 'number' || !Number.isFinite(v))
-    throw new AdapterError(`${field} must be a number, got ${JSON.stringify(v)}`, { where: 'adapter_config.json', fix: 'Take the file from where the adapter was trained' })
+    throw new AdapterError(`${field} must be a number, got ${JSON.stringify(v)}`, {
+      where: 'adapter_config.json',
+      fix: 'Take the file from where the adapter was trained',
+    })
   return v
 }

@@ -106,7 +106,11 @@ export class Graph {
   constructor(readonly target: TargetTraits) {}
 
   /** A persistent tensor, or a view of `shape` at `byteOffset` of its storage. */
-  leaf(storage: Storage, shape: Shape, o: { dtype?: DType; byteOffset?: number; needsGrad?: boolean; sink?: Tensor | null; rows?: Dim } = {}): Tensor {
+  leaf(
+    storage: Storage,
+    shape: Shape,
+    o: { dtype?: DType; byteOffset?: number; needsGrad?: boolean; sink?: Tensor | null; rows?: Dim } = {},
+  ): Tensor {
     const { dtype = 'f32', byteOffset = 0, needsGrad = false } = o
     const t = this.#add(new Tensor(this, this.tensors.length, shape, dtype, needsGrad, storage, byteOffset, o.rows ?? shape[0]!))
     t.sink = o.sink ?? null
@@ -115,11 +119,19 @@ export class Graph {
   }
 
   /** The output of an op: needs a gradient exactly when one of its inputs does. Its live rows are the first input's unless said otherwise. */
-  node(op: string, shape: Shape, inputs: readonly Tensor[], vjp: Vjp | null, o: { rows?: Dim; dtype?: DType; alias?: Tensor } = {}): Tensor {
+  node(
+    op: string,
+    shape: Shape,
+    inputs: readonly Tensor[],
+    vjp: Vjp | null,
+    o: { rows?: Dim; dtype?: DType; alias?: Tensor } = {},
+  ): Tensor {
     const needsGrad = vjp !== null && inputs.some((t) => t.needsGrad)
     const first = inputs[0]
     const rows = o.rows ?? (first && isLive(first.rows) && first.shape[0] === shape[0] ? first.rows : shape[0]!)
-    const t = this.#add(new Tensor(this, this.tensors.length, shape, o.dtype ?? 'f32', needsGrad, null, 0, rows, inputs, needsGrad ? vjp : null, op))
+    const t = this.#add(
+      new Tensor(this, this.tensors.length, shape, o.dtype ?? 'f32', needsGrad, null, 0, rows, inputs, needsGrad ? vjp : null, op),
+    )
     t.memory = this.memory
     t.alias = o.alias ?? null
     return t

@@ -48,7 +48,12 @@ export function plan(graph: Graph, keep: ReadonlySet<Tensor> = new Set()): Plan 
       if (!pinned.has(r)) {
         for (const s of free) {
           if (best < 0) best = s
-          else if (slots[best]!.bytes >= bytes ? slots[s]!.bytes >= bytes && slots[s]!.bytes < slots[best]!.bytes : slots[s]!.bytes > slots[best]!.bytes) best = s
+          else if (
+            slots[best]!.bytes >= bytes
+              ? slots[s]!.bytes >= bytes && slots[s]!.bytes < slots[best]!.bytes
+              : slots[s]!.bytes > slots[best]!.bytes
+          )
+            best = s
         }
       }
       if (best >= 0 && slots[best]!.bytes < bytes && slots[best]!.bytes * 4 < bytes) best = -1

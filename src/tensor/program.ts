@@ -144,14 +144,22 @@ export class Program {
         const t = c.buffers[b]
         if (!t) throw new Error(`${c.kernel.name}: binding ${b} is not given`)
         const buffer = bufferOf(t)
-        return { binding, resource: t.byteOffset || t.storage ? { buffer, offset: t.byteOffset, size: bindSize(t, buffer, gpu) } : { buffer } }
+        return {
+          binding,
+          resource: t.byteOffset || t.storage ? { buffer, offset: t.byteOffset, size: bindSize(t, buffer, gpu) } : { buffer },
+        }
       })
       return {
         pipeline,
         storage: device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries }),
         uniform: device.createBindGroup({
           layout: pipeline.getBindGroupLayout(1),
-          entries: [{ binding: 0, resource: { buffer: uniforms, offset: i * UNIFORM_STRIDE, size: Math.max(16, Math.ceil(fields.length / 4) * 16) } }],
+          entries: [
+            {
+              binding: 0,
+              resource: { buffer: uniforms, offset: i * UNIFORM_STRIDE, size: Math.max(16, Math.ceil(fields.length / 4) * 16) },
+            },
+          ],
         }),
         grid: dynamic ? null : gridOf().map((n) => n ?? 1),
         live: dynamic ? gridOf : null,

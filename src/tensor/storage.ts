@@ -40,7 +40,8 @@ export class Storage {
 
   /** Write `data` at `byteOffset` (multiple of 4). */
   write(data: ArrayBufferView<ArrayBuffer>, byteOffset = 0): void {
-    if (byteOffset + data.byteLength > this.bytes) throw new Error(`${this.label}: ${data.byteLength} bytes at ${byteOffset} do not fit ${this.bytes}`)
+    if (byteOffset + data.byteLength > this.bytes)
+      throw new Error(`${this.label}: ${data.byteLength} bytes at ${byteOffset} do not fit ${this.bytes}`)
     this.#gpu?.device.queue.writeBuffer(this.buffer, byteOffset, data.buffer, data.byteOffset, data.byteLength)
   }
 
@@ -67,7 +68,10 @@ export async function readBuffer(gpu: Gpu, buffer: GPUBuffer, byteOffset: number
     await waitFor(staging.mapAsync(1))
     return staging.getMappedRange().slice(0, bytes)
   } catch (e) {
-    throw new GpuError('reading from the GPU failed', { why: e instanceof Error ? e.message : String(e), fix: 'Reload the page and resume from the last checkpoint' })
+    throw new GpuError('reading from the GPU failed', {
+      why: e instanceof Error ? e.message : String(e),
+      fix: 'Reload the page and resume from the last checkpoint',
+    })
   } finally {
     gpu.destroyBuffer(staging)
   }

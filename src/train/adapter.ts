@@ -42,11 +42,17 @@ export class Adapter {
     this.options = parseOptions(method.options, options)
     this.params = new ParamSet(Math.floor(o.maxBindingSize / 4), o.trainable, 'adapter')
     if (method.slot === 'input') {
-      this.#promptEntry = this.params.add([{ key: PROMPT_KEY, shape: [method.virtualTokens(this.options), bundle.config.hiddenSize], lr: 1 }])
+      this.#promptEntry = this.params.add([
+        { key: PROMPT_KEY, shape: [method.virtualTokens(this.options), bundle.config.hiddenSize], lr: 1 },
+      ])
       return
     }
     const targets = new Set(o.targets ?? method.targets(this.options, bundle.linears))
-    for (const group of byGroup(bundle)) this.#place(method, group.filter((p) => targets.has(p.name)))
+    for (const group of byGroup(bundle))
+      this.#place(
+        method,
+        group.filter((p) => targets.has(p.name)),
+      )
   }
 
   /** Members' parameters of one name lie one after another, so that a fused projection sees them as one. */
@@ -60,7 +66,13 @@ export class Adapter {
       const runs = fused ? [members.map((_, i) => i)] : members.map((_, i) => [i])
       for (const run of runs) {
         const start = this.params.entries.length
-        this.params.add(run.map((i) => ({ key: stateKey(members[i]!.name, method.key(name)), shape: specs[i]![name]!.shape, lr: specs[i]![name]!.lr ?? 1 })))
+        this.params.add(
+          run.map((i) => ({
+            key: stateKey(members[i]!.name, method.key(name)),
+            shape: specs[i]![name]!.shape,
+            lr: specs[i]![name]!.lr ?? 1,
+          })),
+        )
         run.forEach((i, k) => (entries[i]![name] = this.params.entries[start + k]!))
       }
     }
@@ -113,12 +125,24 @@ export class Adapter {
       const targeted = group.members.filter((m) => this.#sites.has(m.name))
       if (targeted.length === 0) return null
       const apply = (site: LinearSite, entries: readonly Readonly<Record<string, Entry>>[]): Tensor => {
-        const p = Object.fromEntries(Object.keys(entries[0]!).map((name) => [name, this.#bind(g, entries.map((e) => e[name]!))]))
+        const p = Object.fromEntries(
+          Object.keys(entries[0]!).map((name) => [
+            name,
+            this.#bind(
+              g,
+              entries.map((e) => e[name]!),
+            ),
+          ]),
+        )
         const y = method.forward(x, site, p, this.options, { training: o.training, seed: o.seed, stream: order.get(site.members[0]!)! })
         return o.strength ? mix(y, site.base(x), o.strength) : y
       }
       const together = group.members.length === 1 || targeted.every((m) => this.#sites.get(m.name)!.fused)
-      if (together && targeted.length === group.members.length) return apply(siteOf(group, group.members), targeted.map((m) => this.#sites.get(m.name)!.entries))
+      if (together && targeted.length === group.members.length)
+        return apply(
+          siteOf(group, group.members),
+          targeted.map((m) => this.#sites.get(m.name)!.entries),
+        )
       const parts = group.members.map((m) => {
         const site = siteOf(group, [m])
         const own = this.#sites.get(m.name)
@@ -145,23 +169,52 @@ export class Adapter {
   config(baseModel: string): Json {
     const { heads, layers, hiddenSize } = this.bundle.config
     const f: ConfigFacts = { targets: suffixes(this.targets).sort(), baseModel, hiddenSize, layers, heads }
-    return { ...this.method.toConfig(this.options, f), peft_type: this.method.peftType, task_type: 'CAUSAL_LM', base_model_name_or_path: baseModel, revision: null, auto_mapping: null, inference_mode: true }
+    return {
+      ...this.method.toConfig(this.options, f),
+      peft_type: this.method.peftType,
+      task_type: 'CAUSAL_LM',
+      base_model_name_or_path: baseModel,
+      revision: null,
+      auto_mapping: null,
+      inference_mode: true,
+    }
   }
 
-  /** Merged weights, module by module: the frozen weight with the adapter written into it. */
-  async *merged(state: State): AsyncGenerator<{ readonly name: string; readonly data: Float32Array<ArrayBuffer> }> {
-    const { method } = this
-    if (method.slot !== 'linear' || !method.merges) throw new RunError(`${method.title} cannot be merged into the weights`, { fix: 'Export the adapter instead' })
-    for (const [name, { param, entries }] of this.#sites) {
-      const site = hostSite(this.bundle, param)
-      const p = Object.fromEntries(Object.entries(entries).map(([k, e]) => [k, state.get(e.key)!.data]))
-      yield { name, data: method.merge(site, (await site.weight()) as Float32Array<ArrayBuffer>, p, this.options) }
-    }
+  /** State-dict keys and shapes of each module's parameters. */
+  sites(): { readonly name: string; readonly keys: Readonly<Record<string, string>>; readonly shapes: Readonly<Record<string, Shape>> }[] {
+    return [...this.#sites].map(([name, { entries }]) => ({
+      name,
+      keys: Object.fromEntries(Object.entries(entries).map(([p, e]) => [p, e.key])),
+      shapes: Object.fromEntries(Object.entries(entries).map(([p, e]) => [p, e.shape])),
+    }))
+  }
+
+  /** The frozen weight of a module with the adapter written into it, [out, in]. */
+  async mergedWeight(name: string, state: State): Promise<Float32Array<ArrayBuffer>> {
+    const { method, bundle } = this
+    const own = this.#sites.get(name)
+    if (method.slot !== 'linear' || !own) throw new RunError(`${name} has no adapter to merge`, { where: method.title })
+    const site = hostSite(bundle, own.param)
+    const p = Object.fromEntries(Object.entries(own.entries).map(([k, e]) => [k, state.get(e.key)!.data]))
+    const init: unknown = this.options.init_lora_weights
+    // Where initialisation replaced the frozen weight, the update belongs to the remainder.
+    const replaced =
+      method.initialise && (init === 'pissa' || init === 'olora')
+        ? await method.initialise(site, this.options, () => new Float32Array(0))
+        : null
+    return method.merge(site, replaced?.residual ?? new Float32Array(await site.weight()), p, this.options)
   }
 }
 
-const facts = (p: LinearParam): Pick<HostSite, 'name' | 'inFeatures' | 'outFeatures'> => ({ name: p.name, inFeatures: p.cols, outFeatures: p.rows })
-const hostSite = (b: ModelBundle, p: LinearParam): HostSite => ({ ...facts(p), weight: () => readFloats(b, `${p.name}.weight`, [p.rows, p.cols]) })
+const facts = (p: LinearParam): Pick<HostSite, 'name' | 'inFeatures' | 'outFeatures'> => ({
+  name: p.name,
+  inFeatures: p.cols,
+  outFeatures: p.rows,
+})
+const hostSite = (b: ModelBundle, p: LinearParam): HostSite => ({
+  ...facts(p),
+  weight: () => readFloats(b, `${p.name}.weight`, [p.rows, p.cols]),
+})
 
 function siteOf(group: LinearGroup, members: LinearGroup['members']): LinearSite {
   const from = members[0]!.from
@@ -191,9 +244,14 @@ function byGroup(b: ModelBundle): LinearParam[][] {
 export function methodOf(config: Json, methods: Iterable<AnyMethod>): { method: AnyLinearMethod | AnyInputMethod; options: Json } {
   const type = config.peft_type
   const list = [...methods]
-  for (const m of list) if (m.slot !== 'weights' && m.peftType === type && m.matches(config)) return { method: m, options: m.fromConfig(config) }
+  for (const m of list)
+    if (m.slot !== 'weights' && m.peftType === type && m.matches(config)) return { method: m, options: m.fromConfig(config) }
   const known = [...new Set(list.flatMap((m) => (m.slot === 'weights' ? [] : [m.peftType])))].join(', ')
-  throw new AdapterError(`peft_type ${JSON.stringify(type ?? null)} is not supported`, { where: 'adapter_config.json', why: 'it says what the tensors mean', fix: `Use an adapter of one of: ${known}` })
+  throw new AdapterError(`peft_type ${JSON.stringify(type ?? null)} is not supported`, {
+    where: 'adapter_config.json',
+    why: 'it says what the tensors mean',
+    fix: `Use an adapter of one of: ${known}`,
+  })
 }
 
 /** Read an adapter's tensors and find the modules they sit on. Checks names and shapes against the model. */
@@ -214,12 +272,18 @@ export async function loadState(
       })
     const data = toFloat32(t.type, await t.source.read(t.offset, t.bytes), numel(shape))
     const bad = data.findIndex((v) => !Number.isFinite(v))
-    if (bad >= 0) throw new AdapterError(`element ${bad} is ${data[bad]}`, { where: `adapter_model.safetensors, ${t.name}`, why: 'every output would be NaN', fix: 'Export the adapter again from a run that did not diverge' })
+    if (bad >= 0)
+      throw new AdapterError(`element ${bad} is ${data[bad]}`, {
+        where: `adapter_model.safetensors, ${t.name}`,
+        why: 'every output would be NaN',
+        fix: 'Export the adapter again from a run that did not diverge',
+      })
     values.set(key, { shape, data })
   }
   if (method.slot === 'input') {
     const t = tensors.get(PROMPT_KEY)
-    if (!t) throw new AdapterError(`the tensor ${PROMPT_KEY} is missing`, { where: 'adapter_model.safetensors', fix: 'Export the adapter again' })
+    if (!t)
+      throw new AdapterError(`the tensor ${PROMPT_KEY} is missing`, { where: 'adapter_model.safetensors', fix: 'Export the adapter again' })
     await read(PROMPT_KEY, t, [method.virtualTokens(o), b.config.hiddenSize])
     return { values, targets: [] }
   }
@@ -233,7 +297,12 @@ export async function loadState(
     const found = specs.filter(({ key }) => byKey.has(key))
     if (found.length === 0) continue
     const missing = specs.find(({ key }) => !byKey.has(key))
-    if (missing) throw new AdapterError(`the tensor ${missing.key} is missing`, { where: 'adapter_model.safetensors', why: `${found[0]!.key} is there, and the two belong together`, fix: 'Export the adapter again' })
+    if (missing)
+      throw new AdapterError(`the tensor ${missing.key} is missing`, {
+        where: 'adapter_model.safetensors',
+        why: `${found[0]!.key} is there, and the two belong together`,
+        fix: 'Export the adapter again',
+      })
     for (const { key, spec } of specs) {
       await read(key, byKey.get(key)!, spec.shape)
       byKey.delete(key)

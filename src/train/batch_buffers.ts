@@ -54,7 +54,11 @@ export class BatchBuffers {
     const { batch, maxText, tokens, text, rows } = this
     const u32 = (s: Storage, n: number, live: Scalar) => g.leaf(s, [n], { dtype: 'u32', rows: live })
     return {
-      ids: u32(this.#ids, batch * maxText, derived(() => batch * text.value)),
+      ids: u32(
+        this.#ids,
+        batch * maxText,
+        derived(() => batch * text.value),
+      ),
       positions: u32(this.#positions, this.#maxRows, rows),
       starts: u32(this.#starts, this.#maxRows, rows),
       batch,

@@ -62,7 +62,13 @@ export function stored(b: Pick<ModelBundle, 'files' | 'family' | 'config'>, name
 }
 
 /** Bytes of rows [from, from + rows) of a tensor in Hugging Face's row order. */
-export async function readRows(b: ModelBundle, t: StoredTensor, name: string, from = 0, rows = t.shape[0]!): Promise<Uint8Array<ArrayBuffer>> {
+export async function readRows(
+  b: ModelBundle,
+  t: StoredTensor,
+  name: string,
+  from = 0,
+  rows = t.shape[0]!,
+): Promise<Uint8Array<ArrayBuffer>> {
   const rowBytes = t.bytes / t.shape[0]!
   const order = b.files.kind === 'gguf' ? b.family.ggufRowOrder(name, b.config) : null
   if (!order) return t.source.read(t.offset + from * rowBytes, rows * rowBytes)
@@ -70,7 +76,13 @@ export async function readRows(b: ModelBundle, t: StoredTensor, name: string, fr
 }
 
 /** A tensor as f32 values in Hugging Face's order. Throws ModelError for NaN or infinite weights. */
-export async function readFloats(b: ModelBundle, name: string, shape: readonly number[], from = 0, rows = shape[0]!): Promise<Float32Array<ArrayBuffer>> {
+export async function readFloats(
+  b: ModelBundle,
+  name: string,
+  shape: readonly number[],
+  from = 0,
+  rows = shape[0]!,
+): Promise<Float32Array<ArrayBuffer>> {
   const t = stored(b, name, shape)
   const count = rows * shape.slice(1).reduce((x, y) => x * y, 1)
   const values = toFloat32(t.type, await readRows(b, t, name, from, rows), count)
@@ -81,5 +93,9 @@ export async function readFloats(b: ModelBundle, name: string, shape: readonly n
 export function requireFinite(values: Float32Array, name: string, file: string): void {
   for (let i = 0; i < values.length; i++)
     if (!Number.isFinite(values[i]!))
-      throw new ModelError(`element ${i} is ${values[i]}`, { where: `${file}, tensor ${name}`, why: 'one such weight makes every output NaN', fix: 'The file is damaged: fetch it again from its source' })
+      throw new ModelError(`element ${i} is ${values[i]}`, {
+        where: `${file}, tensor ${name}`,
+        why: 'one such weight makes every output NaN',
+        fix: 'The file is damaged: fetch it again from its source',
+      })
 }

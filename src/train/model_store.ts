@@ -61,7 +61,10 @@ function matrixSpecs(b: ModelBundle, o: StoreOptions): MatrixSpec[] {
     let from = 0
     const members = params.map((p) => ({ name: p.name, from: (from += p.rows) - p.rows, rows: p.rows }))
     if (fused) specs.push({ members, cols, format: formats[0]!, use: { group } })
-    else params.forEach((p, i) => specs.push({ members: [{ name: p.name, from: 0, rows: p.rows }], cols, format: formats[i]!, use: { group } }))
+    else
+      params.forEach((p, i) =>
+        specs.push({ members: [{ name: p.name, from: 0, rows: p.rows }], cols, format: formats[i]!, use: { group } }),
+      )
   }
   return specs
 }
@@ -79,7 +82,8 @@ export function layoutStore(b: ModelBundle, o: StoreOptions): StoreLayout {
     ...specs.filter(biased).map((s) => ({ name: biasName(s), members: s.members.map((m) => ({ name: `${m.name}.bias`, rows: m.rows })) })),
   ]
   // All of a trained set's entries come first: its buffers exist once its layout is final.
-  const matrixEntries = o.trained && specs.map((s) => o.trained!.add(s.members.map((m) => ({ key: weightName(s, m), shape: [m.rows, s.cols], lr: 1 }))))
+  const matrixEntries =
+    o.trained && specs.map((s) => o.trained!.add(s.members.map((m) => ({ key: weightName(s, m), shape: [m.rows, s.cols], lr: 1 }))))
   const vectorEntries = o.trained && vectors.map((v) => o.trained!.add(v.members.map((m) => ({ key: m.name, shape: [m.rows], lr: 1 }))))
   const place = (entry: Entry | undefined, label: string, bytes: number): { data: Place; gradient: Place | null } => {
     if (o.trained && entry) return { data: o.trained.place(entry), gradient: o.trained.gradient(entry) }
@@ -99,14 +103,26 @@ export function layoutStore(b: ModelBundle, o: StoreOptions): StoreLayout {
     const label = s.members.map((m) => m.name).join(' | ')
     const main = place(matrixEntries?.[i], label, bytes.data)
     const scales = bytes.scales > 0 ? place(undefined, `${label}, scales`, bytes.scales).data : null
-    return { format: s.format, rows, cols: s.cols, members: s.members, scales, bias: biased(s) ? vectorStores.get(biasName(s))! : null, ...main }
+    return {
+      format: s.format,
+      rows,
+      cols: s.cols,
+      members: s.members,
+      scales,
+      bias: biased(s) ? vectorStores.get(biasName(s))! : null,
+      ...main,
+    }
   })
   const of = (use: MatrixSpec['use']): MatrixStore | null => matrices.find((_, i) => specs[i]!.use === use) ?? null
   const groups = new Map<string, MatrixStore[]>()
   specs.forEach(({ use }, i) => {
     if (typeof use !== 'string') groups.set(use.group, [...(groups.get(use.group) ?? []), matrices[i]!])
   })
-  return { store: { groups, vectors: vectorStores, embedding: of('embedding')!, head: of('head') }, storages, notes: conversionNotes(b, specs) }
+  return {
+    store: { groups, vectors: vectorStores, embedding: of('embedding')!, head: of('head') },
+    storages,
+    notes: conversionNotes(b, specs),
+  }
 }
 const biasName = (s: MatrixSpec): string => `${s.members.map((m) => m.name).join(' | ')}.bias`
 
@@ -117,7 +133,9 @@ function conversionNotes(b: ModelBundle, specs: readonly MatrixSpec[]): string[]
       const { type } = stored(b, weightName(s, m), [m.rows, s.cols])
       if (s.format === 'q8' && type !== 'Q8_0') types.add(type)
     }
-  return types.size > 0 ? [`${[...types].join(', ')} weights are kept as 8-bit blocks: this studio computes with 4-bit (Q4_0, Q4_1) and 8-bit blocks.`] : []
+  return types.size > 0
+    ? [`${[...types].join(', ')} weights are kept as 8-bit blocks: this studio computes with 4-bit (Q4_0, Q4_1) and 8-bit blocks.`]
+    : []
 }
 
 export interface FillOptions {
@@ -170,7 +188,13 @@ export async function fillStore(gpu: Gpu, b: ModelBundle, layout: StoreLayout, t
 /** Rows read at once: about 16 MB of values, in whole blocks. */
 const rowsAtOnce = (cols: number): number => Math.max(64, Math.floor((4 << 20) / cols / 64) * 64)
 
-async function fillMatrix(b: ModelBundle, m: MatrixStore, member: Member, name: string, replacement: Float32Array<ArrayBuffer> | null): Promise<void> {
+async function fillMatrix(
+  b: ModelBundle,
+  m: MatrixStore,
+  member: Member,
+  name: string,
+  replacement: Float32Array<ArrayBuffer> | null,
+): Promise<void> {
   const t = stored(b, name, [member.rows, m.cols])
   const write = (place: Place, data: ArrayBufferView<ArrayBuffer>, byte: number) => place.storage.write(data, place.byteOffset + byte)
   const step = b.files.kind === 'gguf' && b.family.ggufRowOrder(name, b.config) ? member.rows : rowsAtOnce(m.cols)
@@ -186,7 +210,9 @@ async function fillMatrix(b: ModelBundle, m: MatrixStore, member: Member, name: 
       write(m.scales!, packed.scales, at / 8)
       continue
     }
-    const values = replacement ? replacement.subarray(row * m.cols, row * m.cols + count) : toFloat32(t.type, await readRows(b, t, name, row, rows), count)
+    const values = replacement
+      ? replacement.subarray(row * m.cols, row * m.cols + count)
+      : toFloat32(t.type, await readRows(b, t, name, row, rows), count)
     requireFinite(values, name, b.files.name)
     if (m.format === 'q8') {
       const { quants, scales } = quantizeQ8(values)
@@ -200,7 +226,12 @@ async function fillMatrix(b: ModelBundle, m: MatrixStore, member: Member, name: 
 /** A norm's weight, or the biases of a fused layer, one after another. */
 async function fillVector(b: ModelBundle, name: string, v: VectorStore): Promise<void> {
   const isBias = name.endsWith('.bias')
-  const parts = isBias ? name.slice(0, -'.bias'.length).split(' | ').map((m) => `${m}.bias`) : [name]
+  const parts = isBias
+    ? name
+        .slice(0, -'.bias'.length)
+        .split(' | ')
+        .map((m) => `${m}.bias`)
+    : [name]
   let offset = 0
   for (const part of parts) {
     const p = b.params.find((q) => (isBias ? q.kind === 'linear' && `${q.name}.bias` === part : q.kind === 'vector' && q.name === part))

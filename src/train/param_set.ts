@@ -67,7 +67,12 @@ export class ParamSet {
         length,
         param: make('parameters', this.memory),
         training: this.trainable
-          ? { grad: make('gradients', 'adapter'), m: make('first moments', 'optimizer'), v: make('second moments', 'optimizer'), lrScale: make('learning-rate factors', 'optimizer', length / BLOCK) }
+          ? {
+              grad: make('gradients', 'adapter'),
+              m: make('first moments', 'optimizer'),
+              v: make('second moments', 'optimizer'),
+              lrScale: make('learning-rate factors', 'optimizer', length / BLOCK),
+            }
           : null,
       }
     })
@@ -91,7 +96,8 @@ export class ParamSet {
   /** The learning-rate factor of each block of an arena. */
   lrScale(arena: number): Float32Array<ArrayBuffer> {
     const out = new Float32Array(this.arenas[arena]!.length / BLOCK).fill(1)
-    for (const e of this.entries) if (e.arena === arena) out.fill(e.lr, Math.floor(e.offset / BLOCK), Math.ceil((e.offset + numel(e.shape)) / BLOCK))
+    for (const e of this.entries)
+      if (e.arena === arena) out.fill(e.lr, Math.floor(e.offset / BLOCK), Math.ceil((e.offset + numel(e.shape)) / BLOCK))
     return out
   }
 
@@ -102,7 +108,9 @@ export class ParamSet {
   /** Values of every entry, by key. */
   async read(): Promise<Map<string, { shape: Shape; data: Float32Array<ArrayBuffer> }>> {
     const flat = await Promise.all(this.arenas.map((a) => a.param.read()))
-    return new Map(this.entries.map((e) => [e.key, { shape: e.shape, data: new Float32Array(flat[e.arena]!, e.offset * 4, numel(e.shape)).slice() }]))
+    return new Map(
+      this.entries.map((e) => [e.key, { shape: e.shape, data: new Float32Array(flat[e.arena]!, e.offset * 4, numel(e.shape)).slice() }]),
+    )
   }
   destroy(): void {
     for (const s of this.storages()) s.destroy()

@@ -24,5 +24,8 @@ export function drawInit(init: Init, count: number, uniform: () => number): Floa
   if (init === 'zeros') return new Float32Array(count)
   if (init === 'ones') return new Float32Array(count).fill(1)
   if ('uniform' in init) return Float32Array.from({ length: count }, () => (2 * uniform() - 1) * init.uniform)
-  return Float32Array.from({ length: count }, () => init.normal * Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform()))
+  return Float32Array.from(
+    { length: count },
+    () => init.normal * Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform()),
+  )
 }

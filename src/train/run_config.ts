@@ -7,19 +7,53 @@ export const DTYPES = ['f32', 'f16'] as const
 /** Options of every run, whatever the method. The form, the CLI's flags and its help are rendered from this. Lengths are in tokens. */
 export const RUN_OPTIONS = {
   steps: int({ label: 'Steps', help: 'Optimizer steps.', default: 100, min: 1, max: 10_000_000 }),
-  lr: float({ label: 'Learning rate', help: 'Base learning rate; each method brings its own default.', default: 1e-3, min: 0, max: 100, step: 1e-4 }),
-  schedule: choice({ label: 'Schedule', help: "How the learning rate moves, as Transformers' get_scheduler.", default: 'constant', choices: SCHEDULES }),
+  lr: float({
+    label: 'Learning rate',
+    help: 'Base learning rate; each method brings its own default.',
+    default: 1e-3,
+    min: 0,
+    max: 100,
+    step: 1e-4,
+  }),
+  schedule: choice({
+    label: 'Schedule',
+    help: "How the learning rate moves, as Transformers' get_scheduler.",
+    default: 'constant',
+    choices: SCHEDULES,
+  }),
   warmup: int({ label: 'Warm-up steps', help: 'Steps in which the rate rises from 0.', default: 0, min: 0, max: 10_000_000 }),
   batch: int({ label: 'Batch', help: 'Rows in one forward and backward pass.', default: 4, min: 1, max: 4096 }),
   seq: int({ label: 'Longest row', help: 'Rows are cut at this many tokens.', default: 128, min: 2, max: 1_048_576 }),
-  accum: int({ label: 'Accumulation', help: 'Passes per optimizer step; losses are weighed by their tokens.', default: 1, min: 1, max: 65_536 }),
-  weight_decay: float({ label: 'Weight decay', help: 'Decoupled (AdamW), on every trained tensor.', default: 0, min: 0, max: 10, step: 0.01 }),
+  accum: int({
+    label: 'Accumulation',
+    help: 'Passes per optimizer step; losses are weighed by their tokens.',
+    default: 1,
+    min: 1,
+    max: 65_536,
+  }),
+  weight_decay: float({
+    label: 'Weight decay',
+    help: 'Decoupled (AdamW), on every trained tensor.',
+    default: 0,
+    min: 0,
+    max: 10,
+    step: 0.01,
+  }),
   clip: float({ label: 'Gradient clip', help: 'Largest gradient norm; 0 is off.', default: 1, min: 0, max: 1e6, step: 0.1 }),
   seed: int({ label: 'Seed', help: 'Of initialisation, shuffling and dropout.', default: 0, min: 0, max: 0xffffffff }),
-  dtype: choice({ label: 'Frozen weights', help: 'How floating-point frozen weights are stored; block-quantised ones stay as they are.', default: 'f32', choices: DTYPES }),
+  dtype: choice({
+    label: 'Frozen weights',
+    help: 'How floating-point frozen weights are stored; block-quantised ones stay as they are.',
+    default: 'f32',
+    choices: DTYPES,
+  }),
   shuffle: bool({ label: 'Shuffle', help: 'Draw rows in a new seeded order each epoch.', default: true }),
   pack: bool({ label: 'Pack', help: 'Put several short rows into one sequence; they do not see each other.', default: false }),
-  checkpointing: bool({ label: 'Recompute activations', help: 'Keep only the input of each block and compute the rest again: less memory, about a third slower.', default: false }),
+  checkpointing: bool({
+    label: 'Recompute activations',
+    help: 'Keep only the input of each block and compute the rest again: less memory, about a third slower.',
+    default: false,
+  }),
 } as const
 export type RunOptions = Values<typeof RUN_OPTIONS>
 

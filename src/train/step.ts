@@ -29,7 +29,10 @@ export interface Tunable {
 export const paddedLength = (seq: number): number => Math.ceil(seq / 8) * 8
 
 /** Rotary frequencies as a persistent buffer, with what goes with them. */
-export function ropeBuffer(bundle: ModelBundle, length: number): { invFreq: Storage; attentionFactor: number; pairs: number; values: Float32Array<ArrayBuffer> } {
+export function ropeBuffer(
+  bundle: ModelBundle,
+  length: number,
+): { invFreq: Storage; attentionFactor: number; pairs: number; values: Float32Array<ArrayBuffer> } {
   const { invFreq: values, attentionFactor } = ropeFrequencies(bundle.config.rope, length)
   return { invFreq: new Storage('rotary frequencies', values.byteLength, 'batch'), attentionFactor, pairs: values.length, values }
 }
@@ -55,11 +58,20 @@ export class TrainStep {
     this.buffers = new BatchBuffers(run.batch, paddedLength(run.seq), P)
     this.rope = ropeBuffer(t.bundle, P + run.seq)
     const specs = [
-      ...(t.trained ? [{ name: 'micro', graph: this.#forward(target, true) }, { name: 'update', graph: this.#update(target, t.trained) }] : []),
+      ...(t.trained
+        ? [
+            { name: 'micro', graph: this.#forward(target, true) },
+            { name: 'update', graph: this.#update(target, t.trained) },
+          ]
+        : []),
       { name: 'evaluate', graph: this.#forward(target, false) },
     ]
     const adapterOnly = t.adapter && t.adapter.params !== t.trained ? t.adapter.params.storages() : []
-    this.plan = new SessionPlan(specs, [...t.storages, ...(t.trained?.storages() ?? []), ...adapterOnly, ...this.buffers.storages(), this.stats, this.rope.invFreq], READBACK_BYTES)
+    this.plan = new SessionPlan(
+      specs,
+      [...t.storages, ...(t.trained?.storages() ?? []), ...adapterOnly, ...this.buffers.storages(), this.stats, this.rope.invFreq],
+      READBACK_BYTES,
+    )
     this.dispatches = specs.filter((s) => s.name !== 'evaluate').reduce((n, s) => n + s.graph.calls.length, 0)
   }
 
@@ -89,7 +101,12 @@ export class TrainStep {
       const { grad, m, v, lrScale } = a.training!
       return { param: leaf(a.param), grad: leaf(grad), m: leaf(m), v: leaf(v), lrScale: leaf(lrScale, a.length / BLOCK) }
     })
-    optimizerStep(arenas, g.leaf(this.stats, [4]), { lr: this.lr, step: this.step, weightDecay: this.run.weight_decay, clip: this.run.clip })
+    optimizerStep(arenas, g.leaf(this.stats, [4]), {
+      lr: this.lr,
+      step: this.step,
+      weightDecay: this.run.weight_decay,
+      clip: this.run.clip,
+    })
     return g
   }
 

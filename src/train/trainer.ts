@@ -15,7 +15,10 @@ export interface TrainerState {
   readonly step: number
   readonly arenas: readonly { readonly param: ArrayBuffer; readonly m: ArrayBuffer; readonly v: ArrayBuffer }[]
 }
-export type TrainerOptions = Pick<RunOptions, 'batch' | 'seq' | 'clip' | 'weight_decay' | 'checkpointing' | 'lr' | 'schedule' | 'warmup' | 'steps' | 'seed'>
+export type TrainerOptions = Pick<
+  RunOptions,
+  'batch' | 'seq' | 'clip' | 'weight_decay' | 'checkpointing' | 'lr' | 'schedule' | 'warmup' | 'steps' | 'seed'
+>
 
 export class Trainer {
   /** Optimizer steps done. */
@@ -40,17 +43,21 @@ export class Trainer {
     gpu.device.pushErrorScope('validation')
     let session: Session | null = null
     try {
-      for (const s of [...program.buffers.storages(), program.stats, program.rope.invFreq, ...(t.trained?.storages() ?? [])]) s.allocate(gpu)
+      for (const s of [...program.buffers.storages(), program.stats, program.rope.invFreq, ...(t.trained?.storages() ?? [])])
+        s.allocate(gpu)
       session = await Session.create(gpu, program.plan)
     } finally {
       const errors = [await gpu.device.popErrorScope(), await gpu.device.popErrorScope()]
       const error = errors.find((e) => e !== null)
       if (error) {
         session?.destroy()
-        throw new GpuError(error.constructor.name === 'GPUOutOfMemoryError' ? 'the GPU has no room for this run' : 'the GPU rejected this run', {
-          why: error.message,
-          fix: 'Use a smaller batch, shorter rows, or recompute activations; close other tabs that use the GPU',
-        })
+        throw new GpuError(
+          error.constructor.name === 'GPUOutOfMemoryError' ? 'the GPU has no room for this run' : 'the GPU rejected this run',
+          {
+            why: error.message,
+            fix: 'Use a smaller batch, shorter rows, or recompute activations; close other tabs that use the GPU',
+          },
+        )
       }
     }
     program.rope.invFreq.write(program.rope.values)
@@ -96,7 +103,10 @@ export class Trainer {
     const [loss, norm, notFinite] = [total > 0 ? values[0]! / total : 0, values[4]!, values[6]!]
     if (!Number.isFinite(loss) || !Number.isFinite(norm) || notFinite !== 0)
       throw new RunError(`the ${Number.isFinite(loss) ? 'gradient' : 'loss'} is not finite`, {
-        where: `step ${step}, rows ${batches.flatMap((b) => b.rows.map((r) => r + 1)).slice(0, 16).join(', ')}`,
+        where: `step ${step}, rows ${batches
+          .flatMap((b) => b.rows.map((r) => r + 1))
+          .slice(0, 16)
+          .join(', ')}`,
         why: 'going on would turn every trained weight into NaN; the weights are those of the step before',
         fix: 'Lower the learning rate or add warm-up steps, and look at these rows',
       })
@@ -124,7 +134,10 @@ export class Trainer {
       tokens += buffers.count(full, first)
       loss += (await this.#read())[0]!
     }
-    if (tokens === 0) throw new RunError('no row of the held-out data has a trained token', { fix: 'Check the mapping of its columns, or raise the longest row' })
+    if (tokens === 0)
+      throw new RunError('no row of the held-out data has a trained token', {
+        fix: 'Check the mapping of its columns, or raise the longest row',
+      })
     return { step: this.done, loss: loss / tokens, perplexity: Math.exp(loss / tokens), tokens }
   }
 
@@ -132,7 +145,10 @@ export class Trainer {
     try {
       await waitFor(this.#staging.mapAsync(1))
     } catch (e) {
-      throw new GpuError('the GPU stopped answering', { why: e instanceof Error ? e.message : String(e), fix: 'Reload the page and resume the run from its last checkpoint' })
+      throw new GpuError('the GPU stopped answering', {
+        why: e instanceof Error ? e.message : String(e),
+        fix: 'Reload the page and resume the run from its last checkpoint',
+      })
     }
     const values = new Float32Array(this.#staging.getMappedRange().slice(0))
     this.#staging.unmap()
@@ -141,13 +157,21 @@ export class Trainer {
 
   async state(): Promise<TrainerState> {
     const arenas = []
-    for (const a of this.program.t.trained!.arenas) arenas.push({ param: await a.param.read(), m: await a.training!.m.read(), v: await a.training!.v.read() })
+    for (const a of this.program.t.trained!.arenas)
+      arenas.push({ param: await a.param.read(), m: await a.training!.m.read(), v: await a.training!.v.read() })
     return { step: this.done, arenas }
   }
   restore(s: TrainerState): void {
     const { arenas } = this.program.t.trained!
-    if (s.arenas.length !== arenas.length || s.arenas.some((a, i) => [a.param, a.m, a.v].some((x) => x.byteLength !== arenas[i]!.param.bytes)))
-      throw new RunError('the checkpoint belongs to another run', { where: 'checkpoint', why: 'its parameters have other sizes', fix: 'Start the run anew' })
+    if (
+      s.arenas.length !== arenas.length ||
+      s.arenas.some((a, i) => [a.param, a.m, a.v].some((x) => x.byteLength !== arenas[i]!.param.bytes))
+    )
+      throw new RunError('the checkpoint belongs to another run', {
+        where: 'checkpoint',
+        why: 'its parameters have other sizes',
+        fix: 'Start the run anew',
+      })
     arenas.forEach((a, i) => {
       a.param.write(new Uint8Array(s.arenas[i]!.param))
       a.training!.m.write(new Uint8Array(s.arenas[i]!.m))
@@ -176,5 +200,13 @@ function fillUp(b: Batch, B: number): Batch {
   }
   const lengths = new Int32Array(B)
   lengths.set(b.lengths)
-  return { ...b, B, ids: grow(b.ids, 0), labels: grow(b.labels, -100), positions: grow(b.positions, 0), segmentStart: grow(b.segmentStart, 0), lengths }
+  return {
+    ...b,
+    B,
+    ids: grow(b.ids, 0),
+    labels: grow(b.labels, -100),
+    positions: grow(b.positions, 0),
+    segmentStart: grow(b.segmentStart, 0),
+    lengths,
+  }
 }

@@ -14,7 +14,8 @@ import type { Tunable } from './step.ts'
 /** Throws OptionError naming the methods there are. */
 export function findMethod(id: string): AnyMethod {
   const m = METHODS.get(id)
-  if (!m) throw new OptionError(`no method is named "${id}"`, { where: 'method', fix: `Expected one of: ${[...METHODS.keys()].join(', ')}` })
+  if (!m)
+    throw new OptionError(`no method is named "${id}"`, { where: 'method', fix: `Expected one of: ${[...METHODS.keys()].join(', ')}` })
   return m
 }
 
@@ -50,10 +51,18 @@ export class TunableLayout implements Tunable {
     const { maxBindingSize, trainable } = o
     const weights = method?.slot === 'weights'
     if (weights) parseOptions(method.options, options)
-    this.adapter = method && method.slot !== 'weights' ? new Adapter(bundle, method, options, { trainable, maxBindingSize, ...(loaded && { targets: loaded.targets }) }) : null
+    this.adapter =
+      method && method.slot !== 'weights'
+        ? new Adapter(bundle, method, options, { trainable, maxBindingSize, ...(loaded && { targets: loaded.targets }) })
+        : null
     const own = weights ? new ParamSet(Math.floor(maxBindingSize / 4), trainable, 'weights') : null
     this.trained = trainable ? (this.adapter?.params ?? own) : null
-    this.#layout = layoutStore(bundle, { dtype: o.dtype, trained: own, replaced: new Set(replaces(this.adapter) ? this.adapter!.targets : []), maxBindingSize })
+    this.#layout = layoutStore(bundle, {
+      dtype: o.dtype,
+      trained: own,
+      replaced: new Set(replaces(this.adapter) ? this.adapter!.targets : []),
+      maxBindingSize,
+    })
     this.#own = own
   }
   readonly #own: ParamSet | null
@@ -96,6 +105,9 @@ export async function openAdapter(bundle: ModelBundle, files: AdapterFiles, over
   const merged = { ...options, ...overrides }
   const { values, targets } = await loadState(bundle, method, merged, files.tensors)
   const base = files.config.base_model_name_or_path
-  const notes = typeof base === 'string' && base !== '' && base !== bundle.files.name ? [`The adapter names ${base} as its model; names and shapes fit ${bundle.files.name}.`] : []
+  const notes =
+    typeof base === 'string' && base !== '' && base !== bundle.files.name
+      ? [`The adapter names ${base} as its model; names and shapes fit ${bundle.files.name}.`]
+      : []
   return { method, options: merged, values, targets, notes }
 }

@@ -28,7 +28,12 @@ const f16 = (v: number): number => {
   return (h & 0x8000 ? -1 : 1) * (e === 0 ? f * 2 ** -24 : (1 + f / 1024) * 2 ** (e - 15))
 }
 /** A random weight in a format: its words, and the values that they mean. */
-function makeWeight(format: WeightFormat, N: number, K: number, seed: number): { data: F32 | Uint32Array<ArrayBuffer>; scales: F32 | Uint32Array<ArrayBuffer> | null; values: Float64Array } {
+function makeWeight(
+  format: WeightFormat,
+  N: number,
+  K: number,
+  seed: number,
+): { data: F32 | Uint32Array<ArrayBuffer>; scales: F32 | Uint32Array<ArrayBuffer> | null; values: Float64Array } {
   const raw = randn([N, K], seed, 0.3)
   if (format === 'f32') return { data: raw, scales: null, values: Float64Array.from(raw) }
   if (format === 'f16') return { data: packF16(raw) as Uint32Array<ArrayBuffer>, scales: null, values: Float64Array.from(raw, f16) }
@@ -36,7 +41,9 @@ function makeWeight(format: WeightFormat, N: number, K: number, seed: number): {
   const blocks = (N * K) / 32
   const data = new Uint32Array((N * K) / (format === 'q4' ? 8 : 4))
   if (format === 'q4') {
-    const scales = packF16(Float32Array.from({ length: blocks * 2 }, (_, i) => (i % 2 ? -0.4 : 0.05 + 0.001 * (i % 7)))) as Uint32Array<ArrayBuffer>
+    const scales = packF16(
+      Float32Array.from({ length: blocks * 2 }, (_, i) => (i % 2 ? -0.4 : 0.05 + 0.001 * (i % 7))),
+    ) as Uint32Array<ArrayBuffer>
     for (let i = 0; i < N * K; i++) {
       const q = Math.floor(Math.abs(raw[i]! * 1000)) % 16
       data[i >> 3]! |= q << (4 * (i & 7))
@@ -104,7 +111,13 @@ describe.each(FORMATS)('%s weight', (format) => {
     const B = randn([N, r], 6, 0.2)
     const dy = randn([M, N], 4)
     const out = await run(({ leaf }) => {
-      const weight: Weight = { format, rows: N, cols: K, data: leaf(format === 'f32' ? [N, K] : [w.data.length], w.data), scales: w.scales && leaf([w.scales.length], w.scales) }
+      const weight: Weight = {
+        format,
+        rows: N,
+        cols: K,
+        data: leaf(format === 'f32' ? [N, K] : [w.data.length], w.data),
+        scales: w.scales && leaf([w.scales.length], w.scales),
+      }
       const [tx, tA, tB] = [leaf([M, K], x, { grad: true }), leaf([S * r, K], A, { grad: true }), leaf([N, r], B, { grad: true })]
       const y = lowRankLinear(tx, weight, tA, tB, { scale, segments })
       backward(y, leaf([M, N], dy))
@@ -113,7 +126,8 @@ describe.each(FORMATS)('%s weight', (format) => {
     // W' = W + s B A_segment
     const seg = (n: number) => segments.filter((s) => n >= s).length
     const full = Float64Array.from(w.values)
-    for (let n = 0; n < N; n++) for (let k = 0; k < K; k++) for (let j = 0; j < r; j++) full[n * K + k]! += scale * B[n * r + j]! * A[(seg(n) * r + j) * K + k]!
+    for (let n = 0; n < N; n++)
+      for (let k = 0; k < K; k++) for (let j = 0; j < r; j++) full[n * K + k]! += scale * B[n * r + j]! * A[(seg(n) * r + j) * K + k]!
     expect(closeness(out.y, nt(x, full, M, N, K), 1e-4, 1e-4)).toBeLessThan(1)
     expect(closeness(out.dx, nt(dy, transpose(full, N, K), M, K, N), 1e-4, 1e-4)).toBeLessThan(1)
     const G = nt(transpose(dy, M, N), transpose(x, M, K), N, K, M) // dW', [N, K]
@@ -142,14 +156,33 @@ test('a trained f32 weight collects its gradient over two uses, and a dropped-ou
     const tx = leaf([M, K], x)
     for (let i = 0; i < 2; i++) backward(linear(tx, weight), leaf([M, N], dy))
     const frozen: Weight = { format: 'f32', rows: N, cols: K, data: leaf([N, K], w), scales: null }
-    const [gx, gxl, tA, tB] = [leaf([M, K], x, { grad: true }), leaf([M, K], xl, { grad: true }), leaf([r, K], A, { grad: true }), leaf([N, r], B, { grad: true })]
+    const [gx, gxl, tA, tB] = [
+      leaf([M, K], x, { grad: true }),
+      leaf([M, K], xl, { grad: true }),
+      leaf([r, K], A, { grad: true }),
+      leaf([N, r], B, { grad: true }),
+    ]
     backward(lowRankLinear(gx, frozen, tA, tB, { scale: 2, segments: [], xLowRank: gxl }), leaf([M, N], dy))
     return { dw: tw.sink!, dx: gx.sink!, dxl: gxl.sink! }
   })
-  expect(closeness(out.dw, nt(transpose(dy, M, N), transpose(x, M, K), N, K, M).map((v) => 2 * v), 1e-4, 1e-4)).toBeLessThan(1)
+  expect(
+    closeness(
+      out.dw,
+      nt(transpose(dy, M, N), transpose(x, M, K), N, K, M).map((v) => 2 * v),
+      1e-4,
+      1e-4,
+    ),
+  ).toBeLessThan(1)
   expect(closeness(out.dx, nt(dy, transpose(w, N, K), M, K, N), 1e-4, 1e-4)).toBeLessThan(1)
   const BA = nt(B, transpose(A, r, K), N, K, r)
-  expect(closeness(out.dxl, nt(dy, transpose(BA, N, K), M, K, N).map((v) => 2 * v), 1e-4, 1e-4)).toBeLessThan(1)
+  expect(
+    closeness(
+      out.dxl,
+      nt(dy, transpose(BA, N, K), M, K, N).map((v) => 2 * v),
+      1e-4,
+      1e-4,
+    ),
+  ).toBeLessThan(1)
 })
 
 test('matmul in its three layouts has the gradients of its formula', async () => {
@@ -167,7 +200,15 @@ test('matmul in its three layouts has the gradients of its formula', async () =>
     })
     const da = nt(dy, transpose(b, N, K), M, K, N).map((v) => 0.5 * v)
     const db = nt(transpose(dy, M, N), transpose(a, M, K), N, K, M).map((v) => 0.5 * v)
-    expect(closeness(out.y, nt(a, b, M, N, K).map((v) => 0.5 * v), 1e-4, 1e-4), layout).toBeLessThan(1)
+    expect(
+      closeness(
+        out.y,
+        nt(a, b, M, N, K).map((v) => 0.5 * v),
+        1e-4,
+        1e-4,
+      ),
+      layout,
+    ).toBeLessThan(1)
     expect(closeness(out.da, layout === 'tn' ? transpose(da, M, K) : da, 1e-4, 1e-4), layout).toBeLessThan(1)
     expect(closeness(out.db, layout === 'nt' ? db : transpose(db, N, K), 1e-4, 1e-4), layout).toBeLessThan(1)
   }

@@ -18,7 +18,11 @@ export interface LinearOptions {
 }
 
 /** x @ W^T (+ bias) (+ residual). x: [M, in]; W: [out, in] in any format; returns [M, out]. A packed W is frozen; an f32 W may be trained. */
-export function linear(x: Tensor, w: Weight, { residual = null, bias = null, range = { from: 0, rows: w.rows } }: LinearOptions = {}): Tensor {
+export function linear(
+  x: Tensor,
+  w: Weight,
+  { residual = null, bias = null, range = { from: 0, rows: w.rows } }: LinearOptions = {},
+): Tensor {
   if (x.cols !== w.cols) throw new ShapeError('linear', `x with ${w.cols} columns`, x.shape)
   const { rows: N } = range
   const K = w.cols
@@ -41,7 +45,17 @@ function weightGradient(dy: Tensor, x: Tensor, w: Weight, { from, rows }: RowRan
   return (into) => {
     const dw = into ?? x.graph.node('linear_dw', [w.rows, w.cols], [], null)
     if (!into && rows !== w.rows) throw new ShapeError('linear', 'a gradient sink for part of a weight', w.data.shape)
-    emitMatmul({ layout: 'tn', a: dy, b: asWeight(x), c: dw, cOff: from * w.cols, M: rows, N: w.cols, K: x.rows, accumulate: into !== null })
+    emitMatmul({
+      layout: 'tn',
+      a: dy,
+      b: asWeight(x),
+      c: dw,
+      cOff: from * w.cols,
+      M: rows,
+      N: w.cols,
+      K: x.rows,
+      accumulate: into !== null,
+    })
     return dw
   }
 }
@@ -64,7 +78,8 @@ export function lowRankLinear(x: Tensor, w: Weight, A: Tensor, B: Tensor, o: Low
   const starts = [0, ...o.segments]
   const r = B.cols
   const SR = starts.length * r
-  if (A.shape[0] !== SR || A.cols !== w.cols || B.shape[0] !== N) throw new ShapeError('lowRankLinear', `A [${SR}, ${w.cols}] and B [${N}, r]`, A.shape, B.shape)
+  if (A.shape[0] !== SR || A.cols !== w.cols || B.shape[0] !== N)
+    throw new ShapeError('lowRankLinear', `A [${SR}, ${w.cols}] and B [${N}, r]`, A.shape, B.shape)
   if (w.data.needsGrad) throw new ShapeError('lowRankLinear', 'a frozen weight', w.data.shape)
   const K = w.cols
   const bOff = from * K
@@ -81,7 +96,19 @@ export function lowRankLinear(x: Tensor, w: Weight, A: Tensor, B: Tensor, o: Low
       if (u) return u
       const made = graph.node('lora_up_t', [x.shape[0]!, SR], [dy], null, { rows: x.rows })
       for (const m of members)
-        emitMatmul({ layout: 'nn', a: dy, aOff: m.start, b: asWeight(B), bOff: m.start * r, c: made, cOff: m.column, M: x.rows, N: r, K: m.rows, alpha: o.scale })
+        emitMatmul({
+          layout: 'nn',
+          a: dy,
+          aOff: m.start,
+          b: asWeight(B),
+          bOff: m.start * r,
+          c: made,
+          cOff: m.column,
+          M: x.rows,
+          N: r,
+          K: m.rows,
+          alpha: o.scale,
+        })
       return (u = made)
     }
     return [
@@ -99,7 +126,19 @@ export function lowRankLinear(x: Tensor, w: Weight, A: Tensor, B: Tensor, o: Low
       (into) => {
         const dB = into ?? graph.node('lora_db', B.shape, [], null)
         for (const m of members)
-          emitMatmul({ layout: 'tn', a: dy, aOff: m.start, b: asWeight(h), bOff: m.column, c: dB, cOff: m.start * r, M: m.rows, N: r, K: x.rows, accumulate: into !== null })
+          emitMatmul({
+            layout: 'tn',
+            a: dy,
+            aOff: m.start,
+            b: asWeight(h),
+            bOff: m.column,
+            c: dB,
+            cOff: m.start * r,
+            M: m.rows,
+            N: r,
+            K: x.rows,
+            accumulate: into !== null,
+          })
         return dB
       },
       () => dy,
@@ -114,18 +153,43 @@ export function lowRankLinear(x: Tensor, w: Weight, A: Tensor, B: Tensor, o: Low
   }
   // Without a residual its place in the inputs is taken by a tensor that needs no gradient.
   const y = graph.node('lora_linear', [x.shape[0]!, N], [x, A, B, o.residual ?? h, xl], vjp)
-  emitMatmul({ layout: 'nt', a: x, b: w, bOff, c: y, M: x.rows, N, K, lowRank: { h, lb: B, R: r, segments: o.segments }, residual: o.residual, bias: o.bias })
+  emitMatmul({
+    layout: 'nt',
+    a: x,
+    b: w,
+    bOff,
+    c: y,
+    M: x.rows,
+    N,
+    K,
+    lowRank: { h, lb: B, R: r, segments: o.segments },
+    residual: o.residual,
+    bias: o.bias,
+  })
   return y
 }
 
 /** 1 / ‖W + s B A‖ of each row, [out]. Not differentiable: DoRA treats the norm as a constant (Liu et al. 2024, https://arxiv.org/abs/2402.09353, section 4.3). */
-export function inverseRowNorm(w: Weight, A: Tensor, B: Tensor, o: { scale: number; segments: readonly number[]; range?: RowRange }): Tensor {
+export function inverseRowNorm(
+  w: Weight,
+  A: Tensor,
+  B: Tensor,
+  o: { scale: number; segments: readonly number[]; range?: RowRange },
+): Tensor {
   const { from, rows } = o.range ?? { from: 0, rows: w.rows }
   const y = B.graph.node('row_norm', [rows], [B], null, { rows })
   B.graph.call(
     loraRowNormKernel,
     { w: w.data, scales: w.scales, A, B, y },
-    { N: rows, K: w.cols, R: B.cols, b_off: from * w.cols, scale: o.scale, seg0: o.segments[0] ?? 0xffffffff, seg1: o.segments[1] ?? 0xffffffff },
+    {
+      N: rows,
+      K: w.cols,
+      R: B.cols,
+      b_off: from * w.cols,
+      scale: o.scale,
+      seg0: o.segments[0] ?? 0xffffffff,
+      seg1: o.segments[1] ?? 0xffffffff,
+    },
     { flags: [WEIGHT_FLAGS[w.format]] },
   )
   return y

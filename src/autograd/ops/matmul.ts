@@ -22,7 +22,7 @@ export interface MatmulCall {
   readonly N: number
   readonly K: Dim
   /** First element and row stride in elements; defaults: 0 and the tensor's last axis. */
-  readonly aOff?: number
+  readonly aOff?: Dim
   readonly lda?: number
   readonly bOff?: number
   readonly ldb?: number
@@ -112,7 +112,12 @@ export function matmul(a: Tensor, b: Tensor, { transA = false, transB = false, a
     [a, b],
     (dc) => [
       (into) => (transA ? product(b, dc, { transB: true, alpha }, into) : product(dc, b, { transB: !transB, alpha }, into)),
-      (into) => (transB ? product(dc, a, { transA: true, alpha }, into) : transA ? product(a, dc, { alpha }, into) : product(a, dc, { transA: true, alpha }, into)),
+      (into) =>
+        transB
+          ? product(dc, a, { transA: true, alpha }, into)
+          : transA
+            ? product(a, dc, { alpha }, into)
+            : product(a, dc, { transA: true, alpha }, into),
     ],
     { rows: Md },
   )

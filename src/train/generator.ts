@@ -1,0 +1,203 @@
+/** @file Text from a model, token by token, with cached keys and values. Works beside a trainer on the same weights. */
+import { emitMatmul } from '../autograd/ops/matmul.ts'
+import { tableChunks } from '../autograd/ops/embedding.ts'
+import { RunError } from '../errors.ts'
+import type { Gpu } from '../gpu/device.ts'
+import { Network } from '../nn/network.ts'
+import { derived, Graph, ScalarInput, type TargetTraits, type Tensor } from '../tensor/graph.ts'
+import { type GraphSpec, Session, SessionPlan } from '../tensor/program.ts'
+import { Storage } from '../tensor/storage.ts'
+import { sampler, type SamplingOptions } from './sampling.ts'
+import { ropeBuffer, type Tunable } from './step.ts'
+
+/** Tokens read at once before generation. */
+const CHUNK = 64
+
+export interface GenerateOptions extends SamplingOptions {
+  readonly maxTokens: number
+  /** Generation ends after one of these. */
+  readonly stopIds: readonly number[]
+  /** Called with every new id; true ends generation. */
+  readonly onToken?: (id: number, all: readonly number[]) => boolean | void
+  readonly signal?: AbortSignal
+}
+export interface Generated {
+  /** New ids, without the prompt's and without a stop id. */
+  readonly ids: number[]
+  readonly stopped: 'eos' | 'stop' | 'length' | 'cancelled'
+}
+
+export class Generator {
+  /** How strongly the adapter acts: 0 not at all, 1 as trained. Only with `mixing`. */
+  readonly strength: ScalarInput
+  #position = 0
+  private constructor(
+    readonly gpu: Gpu,
+    readonly capacity: number,
+    readonly session: Session,
+    readonly programs: Programs,
+  ) {
+    this.strength = programs.strength
+  }
+
+  /** @param capacity longest sequence, tokens, a prompt's included  @param mixing let `strength` be other than 1 (the frozen layers are then computed too) */
+  static async create(gpu: Gpu, t: Tunable, o: { capacity: number; mixing?: boolean }): Promise<Generator> {
+    const { software, subgroup, maxBindingSize } = gpu.traits
+    const programs = new Programs(t, o.capacity, o.mixing === true, { software, subgroup, maxBindingSize })
+    for (const s of programs.storages) s.allocate(gpu)
+    const session = await Session.create(gpu, new SessionPlan(programs.specs, programs.storages))
+    programs.rope.invFreq.write(programs.rope.values)
+    return new Generator(gpu, o.capacity, session, programs)
+  }
+
+  /** Logits after the last of `ids`, read from the beginning. */
+  async logits(ids: readonly number[]): Promise<Float32Array<ArrayBuffer>> {
+    this.#position = 0
+    return this.#feed(ids)
+  }
+
+  async generate(ids: readonly number[], o: GenerateOptions): Promise<Generated> {
+    const choose = sampler(o)
+    const made: number[] = []
+    let logits = await this.logits(ids)
+    while (made.length < o.maxTokens) {
+      if (o.signal?.aborted) return { ids: made, stopped: 'cancelled' }
+      const id = choose(logits)
+      if (o.stopIds.includes(id)) return { ids: made, stopped: 'eos' }
+      made.push(id)
+      if (o.onToken?.(id, made) === true) return { ids: made, stopped: 'stop' }
+      if (made.length === o.maxTokens || this.#position + 1 > this.capacity) break
+      logits = await this.#feed([id])
+    }
+    return { ids: made, stopped: 'length' }
+  }
+
+  /** Read more tokens; returns the logits after the last. */
+  async #feed(ids: readonly number[]): Promise<Float32Array<ArrayBuffer>> {
+    const p = this.programs
+    const P = this.#position === 0 ? p.prompt : 0
+    if (ids.length === 0) throw new RunError('there is no token to start from', { where: 'prompt', fix: 'Write at least one character' })
+    if (this.#position + P + ids.length > this.capacity)
+      throw new RunError(`${ids.length + P} tokens do not fit the ${this.capacity} that were set aside`, {
+        where: 'prompt',
+        fix: 'Use a shorter prompt',
+      })
+    const bad = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= p.vocab)
+    if (bad !== undefined)
+      throw new RunError(`token id ${bad} is not in the vocabulary of ${p.vocab}`, { where: 'ids', fix: "Use the model's own tokenizer" })
+    let program = this.session.program('decode')
+    for (let from = 0; from < ids.length; from += CHUNK) {
+      const part = ids.slice(from, from + CHUNK)
+      const withPrompt = this.#position === 0 && p.prompt > 0
+      const rows = part.length + (withPrompt ? p.prompt : 0)
+      p.text.value = part.length
+      p.rows.value = rows
+      p.position.value = this.#position
+      p.ids.write(Uint32Array.from(part))
+      p.positions.write(Uint32Array.from({ length: rows }, (_, i) => this.#position + i))
+      program = this.session.program(withPrompt ? 'first' : part.length === 1 ? 'decode' : 'read')
+      program.run()
+      this.#position += rows
+    }
+    return new Float32Array(await p.logits.read(0, p.vocab * 4))
+  }
+
+  destroy(): void {
+    this.session.destroy()
+    for (const s of this.programs.own) s.destroy()
+  }
+}
+
+/** The recorded programs: `first` (with a trained prompt), `read` (up to CHUNK tokens), `decode` (one token). */
+class Programs {
+  readonly text = new ScalarInput(1)
+  readonly rows = new ScalarInput(1)
+  readonly position = new ScalarInput(0)
+  readonly strength = new ScalarInput(1)
+  readonly ids = new Storage('generation ids', CHUNK * 4, 'batch')
+  readonly positions: Storage
+  readonly logits: Storage
+  readonly rope: ReturnType<typeof ropeBuffer>
+  readonly vocab: number
+  readonly prompt: number
+  readonly specs: readonly GraphSpec[]
+  /** Made for generation. */
+  readonly own: readonly Storage[]
+  readonly #layers: { k: Storage; v: Storage }[]
+
+  constructor(
+    readonly t: Tunable,
+    readonly capacity: number,
+    readonly mixing: boolean,
+    readonly target: TargetTraits,
+  ) {
+    const { config } = t.bundle
+    this.vocab = config.vocabSize
+    this.prompt = t.adapter?.virtualTokens ?? 0
+    this.positions = new Storage('generation positions', (CHUNK + this.prompt) * 4, 'batch')
+    this.logits = new Storage('next-token logits', this.vocab * 4, 'head')
+    this.rope = ropeBuffer(t.bundle, capacity)
+    const bytes = capacity * config.kvHeads * config.headDim * 4
+    this.#layers = Array.from({ length: config.layers }, (_, i) => ({
+      k: new Storage(`keys ${i}`, bytes, 'activations'),
+      v: new Storage(`values ${i}`, bytes, 'activations'),
+    }))
+    this.own = [this.ids, this.positions, this.logits, this.rope.invFreq, ...this.#layers.flatMap(({ k, v }) => [k, v])]
+    this.specs = [
+      ...(this.prompt > 0 ? [{ name: 'first', graph: this.#trace(CHUNK, true) }] : []),
+      { name: 'read', graph: this.#trace(CHUNK, false) },
+      { name: 'decode', graph: this.#trace(1, false) },
+    ]
+  }
+  get storages(): Storage[] {
+    return [...this.own, ...this.t.storages, ...(this.t.adapter?.params.storages() ?? [])]
+  }
+
+  #trace(text: number, withPrompt: boolean): Graph {
+    const { t, prompt } = this
+    const { config, family } = t.bundle
+    const g = new Graph(this.target)
+    const most = text + (withPrompt ? prompt : 0)
+    const rows = text === 1 ? 1 : this.rows
+    const net = new Network({
+      graph: g,
+      store: t.store,
+      shape: config,
+      inputs: {
+        ids: g.leaf(this.ids, [text], { dtype: 'u32', rows: text === 1 ? 1 : this.text }),
+        positions: g.leaf(this.positions, [most], { dtype: 'u32', rows }),
+        starts: g.leaf(this.positions, [most], { dtype: 'u32', rows }),
+        batch: 1,
+        tokens: rows,
+        prompt: withPrompt ? (t.adapter?.prompt(g) ?? null) : null,
+        textTokens: text === 1 ? 1 : this.text,
+        maxBatch: 1,
+      },
+      rope: this.rope,
+      hook: t.adapter?.hook(g, { training: false, seed: new ScalarInput(0), strength: this.mixing ? this.strength : null }) ?? null,
+      attention: { kind: 'cache', position: this.position, layers: this.#layers, capacity: this.capacity },
+      checkpointing: false,
+    })
+    const hidden = family.forward(net, config)
+    g.within('head', () => this.#lastLogits(g, hidden, net, rows === 1))
+    return g
+  }
+
+  #lastLogits(g: Graph, hidden: Tensor, net: Network, single: boolean): void {
+    const C = hidden.cols
+    const aOff = single ? 0 : derived(() => (this.rows.value - 1) * C)
+    const logits = g.leaf(this.logits, [1, this.vocab])
+    for (const piece of tableChunks(net.head))
+      emitMatmul({
+        layout: 'nt',
+        a: hidden,
+        aOff,
+        b: { ...net.head, rows: piece.rows, data: piece.data, scales: piece.scales },
+        c: logits,
+        cOff: piece.first,
+        M: 1,
+        N: piece.rows,
+        K: C,
+      })
+  }
+}
