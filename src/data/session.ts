@@ -31,9 +31,9 @@ export class DataSession {
         this.post({ type: 'reply', id: command.id, to: 'cancel', value: null }, [])
         return
       case 'inspect':
-        return this.#run('inspect', command.id, (signal) => Promise.all(command.files.map((f) => inspectFile(fromBlob(f), signal))))
+        return void this.#run('inspect', command.id, (signal) => Promise.all(command.files.map((f) => inspectFile(fromBlob(f), signal))))
       case 'build':
-        return this.#run('build', command.id, async (signal) => {
+        return void this.#run('build', command.id, async (signal) => {
           this.#dataset = null
           const tokenizer = command.tokenizer && loadTokenizer(command.tokenizer)
           const sources = command.files.map((f) => fromBlob(f))
@@ -43,11 +43,11 @@ export class DataSession {
           return { name, files, stats, checks, dataHash, completionOnly }
         })
       case 'preview':
-        return this.#run('preview', command.id, () => this.#preview(command.start, command.count))
+        return void this.#run('preview', command.id, () => this.#preview(command.start, command.count))
       case 'cut':
-        return this.#run('cut', command.id, () => this.#built().cut(command.seq))
+        return void this.#run('cut', command.id, () => this.#built().cut(command.seq))
       case 'rows':
-        return this.#run('rows', command.id, () => {
+        return void this.#run('rows', command.id, () => {
           const { train, held } = this.#built()
           return { train: copyRows(train), held: held && copyRows(held) }
         })

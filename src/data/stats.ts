@@ -38,7 +38,7 @@ export function lengthStats(sets: readonly TokenRows[]): LengthStats {
   const max = lengths.at(-1) ?? 0
   const binWidth = Math.max(1, max > 4 * BINS ? roundUp8((max + 1) / BINS) : Math.ceil((max + 1) / BINS))
   const bins = new Array<number>(Math.floor(max / binWidth) + 1).fill(0)
-  for (const n of lengths) bins[Math.floor(n / binWidth)]! += 1
+  for (const n of lengths) bins[Math.floor(n / binWidth)] += 1
   return {
     p50: quantile(0.5),
     p90: quantile(0.9),
