@@ -34,6 +34,16 @@ export const PROJECTIONS = {
 export type Projection = keyof typeof PROJECTIONS
 export const PROJECTION_NAMES = Object.keys(PROJECTIONS) as readonly Projection[]
 
+/** Projections that read the same input: an engine may run such a group as one matmul. */
+export const GROUPS = {
+  qkv: { members: ['q_proj', 'k_proj', 'v_proj'], out: 256, inputs: 256 },
+  o: { members: ['o_proj'], out: 256, inputs: 256 },
+  gateUp: { members: ['gate_proj', 'up_proj'], out: 688, inputs: 256 },
+  down: { members: ['down_proj'], out: 256, inputs: 688 },
+} as const satisfies Record<string, { members: readonly Projection[]; out: number; inputs: number }>
+export type Group = keyof typeof GROUPS
+export const GROUP_NAMES = Object.keys(GROUPS) as readonly Group[]
+
 /** `lora`: A and B of the seven projections, on a frozen base. `full`: every weight. */
 export type Method = 'lora' | 'full'
 
@@ -128,7 +138,10 @@ export function ropeTables(): { cos: Float32Array; sin: Float32Array } {
   return { cos: table(Math.cos), sin: table(Math.sin) }
 }
 
-/** [rows, columns] → [columns, rows]. */
-export function transposed(matrix: Float32Array, rows: number, columns: number): Float32Array {
-  return Float32Array.from({ length: rows * columns }, (_, i) => matrix[(i % rows) * columns + Math.floor(i / rows)])
+/** A part of a group's projections, one after the other: W [G, out, in], A [G, r, in] or B [G, out, r]. */
+export function stacked(layer: LayerWeights, group: Group, part: 'W' | 'A' | 'B'): Float32Array {
+  const parts = GROUPS[group].members.map((name) => (part === 'W' ? layer.projections[name] : layer.lora[name][part]))
+  const data = new Float32Array(parts.reduce((sum, p) => sum + p.length, 0))
+  parts.forEach((p, i) => data.set(p, i * p.length))
+  return data
 }

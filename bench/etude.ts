@@ -1,0 +1,109 @@
+/** @file The bench model in Etude: the engine that the studio runs, fed from memory as if from a safetensors folder. */
+import { Gpu } from '../src/gpu/device.ts'
+import { openModel } from '../src/io/model_files.ts'
+import { fromBytes } from '../src/io/sources.ts'
+import { writeSafetensors } from '../src/io/safetensors_writer.ts'
+import type { Batch as EtudeBatch } from '../src/data/collate.ts'
+import type { TokenRows } from '../src/data/types.ts'
+import type { State } from '../src/train/adapter.ts'
+import { openBundle, type ModelBundle } from '../src/train/bundle.ts'
+import { Trainer as EtudeTrainer } from '../src/train/trainer.ts'
+import { findMethod, TunableLayout } from '../src/train/tunable.ts'
+import { ADAMW, BATCH, type Batch, LORA, type Method, MODEL, PROJECTION_NAMES, PROJECTIONS, SEQ, type Trainer, type Weights } from './model.ts'
+
+const module = (layer: number, name: string): string => `model.layers.${layer}.${/^[qkvo]_/.test(name) ? 'self_attn' : 'mlp'}.${name}`
+
+/** The bench model as a model folder in memory. */
+export async function benchBundle(weights: Weights): Promise<ModelBundle> {
+  const C = MODEL.hidden_size
+  const f32 = (name: string, shape: readonly number[], data: Float32Array) => ({ name, type: 'F32' as const, shape, data })
+  const tensors = [
+    f32('model.embed_tokens.weight', [MODEL.vocab_size, C], weights.embed_tokens),
+    f32('model.norm.weight', [C], weights.norm),
+    ...weights.layers.flatMap((l, i) => [
+      f32(`model.layers.${i}.input_layernorm.weight`, [C], l.input_layernorm),
+      f32(`model.layers.${i}.post_attention_layernorm.weight`, [C], l.post_attention_layernorm),
+      ...PROJECTION_NAMES.map((name) => f32(`${module(i, name)}.weight`, PROJECTIONS[name], l.projections[name])),
+    ]),
+  ]
+  const config = { architectures: ['LlamaForCausalLM'], model_type: 'llama', ...MODEL, hidden_act: 'silu', tie_word_embeddings: true, max_position_embeddings: SEQ }
+  const files = new Map([
+    ['config.json', fromBytes('config.json', new TextEncoder().encode(JSON.stringify(config)))],
+    ['model.safetensors', fromBytes('model.safetensors', writeSafetensors(tensors))],
+  ])
+  return openBundle(await openModel(files, 'bench model'))
+}
+
+/** The initial adapter under its state-dict names. */
+function adapterState(weights: Weights): State {
+  const key = (layer: number, name: string, part: 'A' | 'B') => `base_model.model.${module(layer, name)}.lora_${part}.weight`
+  return new Map(
+    weights.layers.flatMap((l, i) =>
+      PROJECTION_NAMES.flatMap((name) => {
+        const [out, inputs] = PROJECTIONS[name]
+        const { A, B } = l.lora[name]
+        return [
+          [key(i, name, 'A'), { shape: [LORA.r, inputs], data: new Float32Array(A) }] as const,
+          [key(i, name, 'B'), { shape: [out, LORA.r], data: new Float32Array(B) }] as const,
+        ]
+      }),
+    ),
+  )
+}
+
+const NO_ROWS: TokenRows = { ids: new Int32Array(0), labels: new Int32Array(0), offsets: new Uint32Array(1) }
+
+/** A bench batch as the collator lays it out. */
+function etudeBatch({ ids, labels, tokens }: Batch): EtudeBatch {
+  return {
+    B: BATCH,
+    T: SEQ,
+    ids: new Int32Array(ids),
+    labels: new Int32Array(labels),
+    lengths: new Int32Array(BATCH).fill(SEQ),
+    positions: Int32Array.from({ length: BATCH * SEQ }, (_, i) => i % SEQ),
+    segmentStart: new Int32Array(BATCH * SEQ),
+    labelled: tokens,
+    rows: [],
+  }
+}
+
+export interface BenchTrainer extends Trainer {
+  readonly plannedBytes: number
+  readonly trainer: EtudeTrainer
+}
+
+/** @param gpu a device to share; by default one of its own. */
+export async function create(weights: Weights, method: Method, gpu?: Gpu): Promise<BenchTrainer> {
+  const device = gpu ?? (await Gpu.request(navigator.gpu))
+  const bundle = await benchBundle(weights)
+  const lora = method === 'lora'
+  const options = lora ? { r: LORA.r, alpha: LORA.alpha } : {}
+  const chosen = findMethod(method)
+  const o = { dtype: 'f32', seed: 0, trainable: true, maxBindingSize: device.traits.maxBindingSize } as const
+  const loaded = lora ? { method: chosen, options, values: adapterState(weights), targets: bundle.linears, notes: [] } : null
+  const tunable = new TunableLayout(bundle, chosen, options, o, loaded)
+  await tunable.fill(device)
+  const trainer = await EtudeTrainer.create(device, tunable, {
+    batch: BATCH,
+    seq: SEQ,
+    clip: 0,
+    weight_decay: 0,
+    checkpointing: false,
+    lr: ADAMW.lr,
+    schedule: 'constant',
+    warmup: 0,
+    steps: 1_000_000,
+    seed: 0,
+  })
+  return {
+    plannedBytes: trainer.program.plan.total,
+    trainer,
+    step: async (batch) => (await trainer.step([etudeBatch(batch)], NO_ROWS)).loss,
+    dispose: () => {
+      trainer.destroy()
+      tunable.destroy()
+      if (!gpu) device.destroy()
+    },
+  }
+}
