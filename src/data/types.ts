@@ -1,5 +1,7 @@
 /** @file What the data layer hands to the trainer: tokenised rows as flat arrays that can be transferred between workers. */
 
+export type { TokenizerFiles } from '../io/tokenizer_files.ts'
+
 /** Rows of token ids with a label each. All arrays are transferable. */
 export interface TokenRows {
   /** Token ids of all rows, one after another. */
@@ -27,14 +29,6 @@ export interface Tokenizer {
   /** The vocabulary entry of an id as it looks on screen. */
   token(id: number): string
   isSpecial(id: number): boolean
-}
-
-/** The tokenizer's files, as plain data that can cross workers. */
-export interface TokenizerFiles {
-  /** Parsed tokenizer.json. */
-  readonly tokenizer: unknown
-  /** Parsed tokenizer_config.json ({} if absent), with `chat_template` set where a chat_template.jinja or GGUF metadata had one. */
-  readonly config: Readonly<Record<string, unknown>>
 }
 
 export interface ChatMessage {

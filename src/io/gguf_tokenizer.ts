@@ -2,10 +2,10 @@
  * @file The tokenizer inside a GGUF file as the tokenizer.json and tokenizer_config.json it was made from. Knows two kinds: `gpt2` (byte-level BPE) and `llama`
  * (SentencePiece BPE, whose merges are rebuilt from scores).
  */
-import type { TokenizerFiles } from '../data/types.ts'
 import { FileError } from '../errors.ts'
 import { PRE_NAMES, preTokenizer } from './gguf_pre.ts'
 import type { GgufValue } from './gguf.ts'
+import type { TokenizerFiles } from './tokenizer_files.ts'
 
 type Metadata = ReadonlyMap<string, GgufValue>
 /** Token types of `tokenizer.ggml.token_type` (llama.cpp, enum llama_token_type). */

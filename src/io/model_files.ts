@@ -1,5 +1,4 @@
 /** @file Opens the files of a model, whatever they came in: a Hugging Face folder or one GGUF file. Knows file names, not architectures: `models/` judges the config. */
-import type { TokenizerFiles } from '../data/types.ts'
 import { FileError } from '../errors.ts'
 import { baseName, besideFile, withExtension } from './file_set.ts'
 import { readGguf, type GgufValue } from './gguf.ts'
@@ -9,6 +8,7 @@ import { readSafetensorsSet } from './safetensors.ts'
 import type { ByteSource, FileSet, StoredTensor } from './source.ts'
 import { readAll } from './sources.ts'
 import { storageSummary } from './storage.ts'
+import type { TokenizerFiles } from './tokenizer_files.ts'
 
 interface Common {
   /** Folder or file name. */
