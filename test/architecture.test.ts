@@ -35,7 +35,7 @@ function breaches(path: string, source: string): string[] {
   for (const [, spec] of source.matchAll(IMPORT)) {
     if (/^wesl(\/|$)/.test(spec) && path !== 'src/gpu/shaders.ts') found.push(`${path}: only src/gpu/shaders.ts may import wesl`)
     if (!spec.startsWith('.')) continue
-    if (!/\.(tsx?|css|json|svg|wesl|wgsl)(\?\w+)?$/.test(spec)) found.push(`${path}: '${spec}' carries no extension`)
+    if (!/\.(tsx?|mjs|css|json|svg|wesl|wgsl)(\?\w+)?$/.test(spec)) found.push(`${path}: '${spec}' carries no extension`)
     const target = new URL(spec, `file:///${path}`).pathname.slice(1)
     const to = layerOf(target)
     const file = target.slice('src/'.length)

@@ -1,0 +1,53 @@
+/** @file WebGPU in Node: Dawn, on the machine's GPU or a software driver, with a main thread that sleeps while the GPU works. */
+import { create } from 'webgpu'
+import { ensureVulkan } from '../../scripts/install.mjs'
+import { GpuError } from '../errors.ts'
+import { Gpu } from '../gpu/device.ts'
+import { setWaiter, sleepingWaiter } from '../gpu/wait.ts'
+import { chooseDriver, namedDriver, prepareEnvironment, softwareDriver } from './drivers.ts'
+
+/** Dawn instances: one that is dropped while a device of it lives takes the process down. */
+const instances: GPU[] = []
+
+function instance(): GPU {
+  const gpu = create([])
+  instances.push(gpu)
+  return gpu
+}
+
+async function hasAdapter(gpu: GPU): Promise<boolean> {
+  return (await gpu.requestAdapter({ powerPreference: 'high-performance' })) !== null
+}
+
+/** Ways to an adapter, tried in turn: the machine's own drivers, a software driver that is there, one that can be installed. */
+async function findInstance(): Promise<GPU> {
+  const named = namedDriver()
+  if (named && !process.env.VK_ICD_FILENAMES) chooseDriver(named)
+  const own = instance()
+  if ((await hasAdapter(own)) || process.env.VK_ICD_FILENAMES) return own
+  const software = softwareDriver()
+  if (software) {
+    chooseDriver(software)
+    const gpu = instance()
+    if (await hasAdapter(gpu)) return gpu
+  }
+  let installed: string | null
+  try {
+    installed = ensureVulkan().icd
+  } catch (e) {
+    throw new GpuError('there is no GPU that WebGPU can use, and no software driver', {
+      where: 'WebGPU in Node',
+      why: 'Etude computes on the GPU through WebGPU and has no other way',
+      fix: e instanceof Error ? e.message : String(e),
+    })
+  }
+  if (installed) chooseDriver(installed)
+  return instance()
+}
+
+/** The device for this process. Throws GpuError, saying what to install, where there is none. */
+export async function openGpu(): Promise<Gpu> {
+  prepareEnvironment()
+  setWaiter(sleepingWaiter())
+  return Gpu.request(await findInstance())
+}

@@ -1,0 +1,207 @@
+/** @file `tune`: a whole run from the command line, and what it leaves in the output folder. */
+import { BatchSource } from '../data/collate.ts'
+import type { Dataset } from '../data/dataset.ts'
+import { OptionError } from '../errors.ts'
+import type { Gpu } from '../gpu/device.ts'
+import { parseOptions } from '../options.ts'
+import type { AnyMethod, Json } from '../peft/method.ts'
+import type { ModelBundle } from '../train/bundle.ts'
+import { adapterFiles, type Manifest, modelFiles, VERSION } from '../train/export.ts'
+import { fingerprint } from '../train/fingerprint.ts'
+import { NO_EXTRAS, run, type RunEvent } from '../train/run.ts'
+import { type EvalRecord, RUN_OPTIONS, type RunConfig, type RunOptions, type StepRecord } from '../train/run_config.ts'
+import { RunControl } from '../train/run_control.ts'
+import { Trainer } from '../train/trainer.ts'
+import { findMethod, type LoadedAdapter, TunableLayout } from '../train/tunable.ts'
+import { type Args, parsePairs } from './args.ts'
+import { openGpu } from './gpu.ts'
+import { loadAdapter, loadModel, loadRows } from './load.ts'
+import type { Output } from './output.ts'
+import { makeFolder, saveFiles } from './save.ts'
+
+/** Method, its options and the run's, checked as far as arguments alone allow. With --adapter the method is known later. */
+interface Wanted {
+  readonly method: AnyMethod | null
+  readonly options: Json
+  readonly run: RunOptions
+}
+
+/** Throws OptionError. */
+export function readArguments(args: Args): Wanted {
+  const id = args.text('method')
+  const adapter = args.text('adapter')
+  const named = id === null ? null : findMethod(id)
+  if (adapter !== null && named?.slot === 'weights')
+    throw new OptionError(`${named.id} trains the model itself`, {
+      where: '--adapter',
+      fix: 'Leave out --adapter, or name a method that makes adapters',
+    })
+  const method = named ?? (adapter === null ? findMethod('lora') : null)
+  const options =
+    method && adapter === null ? parseOptions(method.options, parsePairs(method.options, args.pairs('set'), `method ${method.id}`)) : {}
+  return { method, options, run: parseOptions(RUN_OPTIONS, args.given(RUN_OPTIONS)) }
+}
+
+/** The rate that a method works with, unless one was given. */
+const withRate = (run: RunOptions, method: AnyMethod, args: Args): RunOptions => ({
+  ...run,
+  lr: args.has('lr') ? run.lr : ((method.runDefaults.lr as number | undefined) ?? run.lr),
+})
+
+export async function tuneCommand(args: Args, out: Output): Promise<void> {
+  const wanted = readArguments(args)
+  const folder = args.required('out')
+  const bundle = await loadModel(args.required('model'), out)
+  const loaded = args.has('adapter') ? await loadAdapter(bundle, args.required('adapter'), args.pairs('set'), out) : null
+  if (loaded && wanted.method && wanted.method.id !== loaded.method.id)
+    throw new OptionError(`the adapter was made with ${loaded.method.id}`, {
+      where: `--method ${wanted.method.id}`,
+      fix: 'Leave out --method, or start without --adapter',
+    })
+  const method = loaded?.method ?? wanted.method!
+  const options = parseOptions(method.options, loaded?.options ?? wanted.options)
+  const config: RunConfig = { method: method.id, options, run: withRate(wanted.run, method, args) }
+  const data = await loadRows(args.required('data'), bundle, config.run.seq, out)
+  const held = args.has('eval') ? await loadRows(args.required('eval'), bundle, config.run.seq, out) : null
+  await makeFolder(folder)
+  const gpu = await openGpu()
+  try {
+    await train({ args, out, folder, bundle, loaded, method, config, data, held, gpu })
+  } finally {
+    gpu.destroy()
+  }
+}
+
+interface Job {
+  readonly args: Args
+  readonly out: Output
+  readonly folder: string
+  readonly bundle: ModelBundle
+  readonly loaded: LoadedAdapter | null
+  readonly method: AnyMethod
+  readonly config: RunConfig
+  readonly data: Dataset
+  readonly held: Dataset | null
+  readonly gpu: Gpu
+}
+
+async function train(job: Job): Promise<void> {
+  const { args, out, bundle, loaded, method, config, data, held, gpu } = job
+  const { run: o } = config
+  const t = new TunableLayout(
+    bundle,
+    method,
+    config.options,
+    { dtype: o.dtype, seed: o.seed, trainable: true, maxBindingSize: gpu.traits.maxBindingSize },
+    loaded,
+  )
+  for (const note of t.notes.filter((n) => !loaded?.notes.includes(n))) out.note(note)
+  const context = bundle.config.context
+  if (o.seq + (t.adapter?.virtualTokens ?? 0) > context)
+    out.note(`Rows may be longer than the ${context} tokens that ${bundle.files.name} was made for.`)
+  const source = new BatchSource(data.train, o)
+  await t.fill(gpu, { onProgress: (done, total) => out.bar(done, total, 'loading the model') })
+  const trainer = await Trainer.create(gpu, t, o)
+  const control = new RunControl()
+  process.once('SIGINT', () => {
+    out.note('Stopping after this step; what is trained is kept. Once more ends at once.')
+    control.stop()
+  })
+  const evalEvery = args.number('eval_every')
+  const extras = {
+    ...NO_EXTRAS,
+    evalEvery: held ? evalEvery || o.steps : 0,
+    patience: args.number('patience'),
+    keepBest: args.switch('keep_best'),
+  }
+  const steps: StepRecord[] = []
+  const evals: EvalRecord[] = []
+  const report = reporter(out, o.steps)
+  const save = async (): Promise<void> => saveFiles(job.folder, await result(job, t, steps, evals))
+  try {
+    for await (const event of run({ trainer, source, held: held?.train ?? null, extras, control })) {
+      if (event.type === 'step') steps.push(event.record)
+      if (event.type === 'eval') evals.push(event.record)
+      report(event)
+    }
+  } catch (e) {
+    if (steps.length > 0)
+      await save().then(
+        () => out.note(`The values of step ${steps.length} are kept in ${job.folder}.`),
+        () => undefined,
+      )
+    throw e
+  }
+  // Counted before the export: reading back makes buffers of its own.
+  const done = {
+    planned_bytes: trainer.program.plan.total,
+    allocated_bytes: gpu.allocatedBytes,
+    dispatches: dispatchesOf(trainer, o.accum),
+    submits: trainer.submits,
+  }
+  await save()
+  const megabytes = (n: number): string => `${(n / 1e6).toFixed(1)} MB`
+  out.result(
+    { done: true, ...done },
+    `${steps.length} steps done; ${job.folder} holds the ${method.slot === 'weights' ? 'model' : 'adapter'}. GPU memory planned ${megabytes(done.planned_bytes)}, allocated ${megabytes(done.allocated_bytes)}; a step is ${done.dispatches} dispatches in ${done.submits} submits.`,
+  )
+}
+
+/** Kernel dispatches of one optimizer step with its micro-batches. */
+function dispatchesOf(trainer: Trainer, accum: number): number {
+  const calls = (name: string): number => trainer.program.plan.specs.find((s) => s.name === name)?.graph.calls.length ?? 0
+  return accum * calls('micro') + calls('update')
+}
+
+/** The files of what is on the GPU now. */
+async function result({ bundle, config, data, gpu }: Job, t: TunableLayout, steps: readonly StepRecord[], evals: readonly EvalRecord[]) {
+  const state = await t.trained!.read()
+  const baseModel = bundle.files.name
+  const { vendor, architecture, description } = gpu.traits
+  const manifest: Manifest = {
+    etude: VERSION,
+    model: { name: baseModel, architecture: bundle.config.architecture, fingerprint: await fingerprint(bundle.files) },
+    data: { name: data.name, sha256: data.dataHash, rows: data.stats.usable },
+    config,
+    device: description || `${vendor} ${architecture}`,
+    steps,
+    evals,
+  }
+  return t.adapter
+    ? adapterFiles(t.adapter, state, { baseModel, seed: config.run.seed, manifest })
+    : modelFiles(bundle, { trained: state }, { baseModel, manifest })
+}
+
+const short = (n: number): string => n.toPrecision(4)
+
+/** Says a run's events as they come. */
+function reporter(out: Output, total: number): (event: RunEvent) => void {
+  let ms = 0
+  return (event) => {
+    switch (event.type) {
+      case 'step': {
+        const s = event.record
+        const text = `step ${s.step}/${total}  loss ${s.loss.toFixed(4)}  grad norm ${short(s.grad_norm)}  lr ${short(s.lr)}  ${Math.round(s.tokens / (s.ms / 1000))} tok/s`
+        ms = ms === 0 ? s.ms : 0.9 * ms + 0.1 * s.ms
+        if (out.json || !out.hasBar) out.result(s, text)
+        out.bar(s.step, total, `${text}  ${Math.ceil(((total - s.step) * ms) / 1000)} s left`)
+        break
+      }
+      case 'eval':
+        out.result(
+          { eval: event.record },
+          `held-out loss ${event.record.loss.toFixed(4)} after ${event.record.step} steps (perplexity ${short(event.record.perplexity)})`,
+        )
+        break
+      case 'done':
+        if (event.reason === 'patience') out.note(`Stopped after ${event.step} steps: the held-out loss no longer falls.`)
+        if (event.restored)
+          out.note(
+            `The values of step ${event.restored.step} are kept: its held-out loss, ${event.restored.loss.toFixed(4)}, was the lowest.`,
+          )
+        break
+      default:
+        break
+    }
+  }
+}
