@@ -9,7 +9,19 @@ import type { State } from '../src/train/adapter.ts'
 import { openBundle, type ModelBundle } from '../src/train/bundle.ts'
 import { Trainer as EtudeTrainer } from '../src/train/trainer.ts'
 import { findMethod, TunableLayout } from '../src/train/tunable.ts'
-import { ADAMW, BATCH, type Batch, LORA, type Method, MODEL, PROJECTION_NAMES, PROJECTIONS, SEQ, type Trainer, type Weights } from './model.ts'
+import {
+  ADAMW,
+  BATCH,
+  type Batch,
+  LORA,
+  type Method,
+  MODEL,
+  PROJECTION_NAMES,
+  PROJECTIONS,
+  SEQ,
+  type Trainer,
+  type Weights,
+} from './model.ts'
 
 const module = (layer: number, name: string): string => `model.layers.${layer}.${/^[qkvo]_/.test(name) ? 'self_attn' : 'mlp'}.${name}`
 
@@ -26,7 +38,14 @@ export async function benchBundle(weights: Weights): Promise<ModelBundle> {
       ...PROJECTION_NAMES.map((name) => f32(`${module(i, name)}.weight`, PROJECTIONS[name], l.projections[name])),
     ]),
   ]
-  const config = { architectures: ['LlamaForCausalLM'], model_type: 'llama', ...MODEL, hidden_act: 'silu', tie_word_embeddings: true, max_position_embeddings: SEQ }
+  const config = {
+    architectures: ['LlamaForCausalLM'],
+    model_type: 'llama',
+    ...MODEL,
+    hidden_act: 'silu',
+    tie_word_embeddings: true,
+    max_position_embeddings: SEQ,
+  }
   const files = new Map([
     ['config.json', fromBytes('config.json', new TextEncoder().encode(JSON.stringify(config)))],
     ['model.safetensors', fromBytes('model.safetensors', writeSafetensors(tensors))],
@@ -37,18 +56,15 @@ export async function benchBundle(weights: Weights): Promise<ModelBundle> {
 /** The initial adapter under its state-dict names. */
 function adapterState(weights: Weights): State {
   const key = (layer: number, name: string, part: 'A' | 'B') => `base_model.model.${module(layer, name)}.lora_${part}.weight`
-  return new Map(
-    weights.layers.flatMap((l, i) =>
-      PROJECTION_NAMES.flatMap((name) => {
-        const [out, inputs] = PROJECTIONS[name]
-        const { A, B } = l.lora[name]
-        return [
-          [key(i, name, 'A'), { shape: [LORA.r, inputs], data: new Float32Array(A) }] as const,
-          [key(i, name, 'B'), { shape: [out, LORA.r], data: new Float32Array(B) }] as const,
-        ]
-      }),
-    ),
-  )
+  const state = new Map<string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }>()
+  weights.layers.forEach((l, i) => {
+    for (const name of PROJECTION_NAMES) {
+      const [out, inputs] = PROJECTIONS[name]
+      state.set(key(i, name, 'A'), { shape: [LORA.r, inputs], data: new Float32Array(l.lora[name].A) })
+      state.set(key(i, name, 'B'), { shape: [out, LORA.r], data: new Float32Array(l.lora[name].B) })
+    }
+  })
+  return state
 }
 
 const NO_ROWS: TokenRows = { ids: new Int32Array(0), labels: new Int32Array(0), offsets: new Uint32Array(1) }

@@ -62,53 +62,66 @@ afterAll(() => {
   if (results.length > 0) console.log(results.join('\n'))
 })
 
-const RUNS = [
-  'stories260K-lora',
-  'stories260K-lora-plus',
-  'stories260K-dora',
-  'stories260K-ia3',
-  'stories260K-prompt',
-  'stories260K-full',
-  'smollm2-135m-lora',
+interface Case {
+  readonly name: string
+  readonly dtype: 'f32' | 'f16'
+  readonly checkpointing: boolean
+  /** Largest difference of a loss, absolute, and of a gradient norm, relative. */
+  readonly tolerance: readonly [loss: number, norm: number]
+}
+const f32 = (name: string): Case => ({ name, dtype: 'f32', checkpointing: false, tolerance: [3e-4, 2e-3] })
+const CASES: readonly Case[] = [
+  ...['lora', 'lora-plus', 'dora', 'ia3', 'prompt', 'full'].map((m) => f32(`stories260K-${m}`)),
+  f32('smollm2-135m-lora'),
+  // Recomputed blocks: the same sums again.
+  { ...f32('stories260K-lora'), checkpointing: true },
+  // Frozen weights rounded to 11 bits (relative error up to 5e-4 each): another model by that much, and 50 steps of AdamW carry it forward.
+  { name: 'stories260K-lora', dtype: 'f16', checkpointing: false, tolerance: [1e-2, 2e-2] },
 ]
-for (const name of RUNS)
-  describeShared(name, ['goldens', 'trajectories', name], (path) => {
-    test('every step has the loss and gradient norm of PyTorch', { timeout: 400_000 }, async () => {
-      const ref = JSON.parse(readFileSync(join(path, 'reference.json'), 'utf8')) as Reference
-      const bundle = await bundleOf(name.startsWith('smollm2') ? 'smollm2' : 'stories260K')
-      const method = findMethod(METHOD_IDS[ref.method] ?? ref.method)
-      const o = { dtype: 'f32', seed: 0, trainable: true, maxBindingSize: gpu.traits.maxBindingSize } as const
-      const extra = ref.options.loraplus === undefined ? {} : { loraplus_lr_ratio: ref.options.loraplus }
-      const loaded =
-        method.slot === 'weights' ? null : await openAdapter(bundle, await readAdapter(await readPath(join(path, 'init'))), extra)
-      if (loaded) expect(loaded.method.id).toBe(method.id)
-      const tunable = new TunableLayout(bundle, method, loaded?.options ?? {}, o, loaded)
-      expect(tunable.trained!.count).toBe(ref.trainable)
-      await tunable.fill(gpu)
-      const trainer = await Trainer.create(gpu, tunable, { ...ref, seed: 0, checkpointing: false })
-      const data = readRows(join(path, 'data.jsonl'))
-      const source = new BatchSource(data, { batch: ref.batch, seq: ref.seq, accum: ref.accum, seed: 0, shuffle: false, pack: false })
-      let worstLoss = 0
-      let worstNorm = 0
-      try {
-        for (const want of ref.trajectory) {
-          const got = await trainer.step(source.step(), data)
-          worstLoss = Math.max(worstLoss, Math.abs(got.loss - want.loss))
-          worstNorm = Math.max(worstNorm, Math.abs(got.grad_norm - want.grad_norm) / want.grad_norm)
-          expect(got.tokens, `step ${want.step}`).toBe(want.labels)
-          expect(got.lr).toBeCloseTo(want.lr, 10)
-          expect(Math.abs(got.loss - want.loss), `loss of step ${want.step}: ${got.loss}, PyTorch ${want.loss}`).toBeLessThan(3e-4)
-          expect(
-            Math.abs(got.grad_norm - want.grad_norm) / want.grad_norm,
-            `gradient norm of step ${want.step}: ${got.grad_norm}, PyTorch ${want.grad_norm}`,
-          ).toBeLessThan(2e-3)
+for (const { name, dtype, checkpointing, tolerance } of CASES)
+  describeShared(
+    `${name}${dtype === 'f16' ? ', f16 weights' : ''}${checkpointing ? ', recomputed activations' : ''}`,
+    ['goldens', 'trajectories', name],
+    (path) => {
+      test('every step has the loss and gradient norm of PyTorch', { timeout: 400_000 }, async () => {
+        const ref = JSON.parse(readFileSync(join(path, 'reference.json'), 'utf8')) as Reference
+        const bundle = await bundleOf(name.startsWith('smollm2') ? 'smollm2' : 'stories260K')
+        const method = findMethod(METHOD_IDS[ref.method] ?? ref.method)
+        const o = { dtype, seed: 0, trainable: true, maxBindingSize: gpu.traits.maxBindingSize } as const
+        const extra = ref.options.loraplus === undefined ? {} : { loraplus_lr_ratio: ref.options.loraplus }
+        const loaded =
+          method.slot === 'weights' ? null : await openAdapter(bundle, await readAdapter(await readPath(join(path, 'init'))), extra)
+        if (loaded) expect(loaded.method.id).toBe(method.id)
+        const tunable = new TunableLayout(bundle, method, loaded?.options ?? {}, o, loaded)
+        expect(tunable.trained!.count).toBe(ref.trainable)
+        await tunable.fill(gpu)
+        const trainer = await Trainer.create(gpu, tunable, { ...ref, seed: 0, checkpointing })
+        const data = readRows(join(path, 'data.jsonl'))
+        const source = new BatchSource(data, { batch: ref.batch, seq: ref.seq, accum: ref.accum, seed: 0, shuffle: false, pack: false })
+        let worstLoss = 0
+        let worstNorm = 0
+        try {
+          for (const want of ref.trajectory) {
+            const got = await trainer.step(source.step(), data)
+            worstLoss = Math.max(worstLoss, Math.abs(got.loss - want.loss))
+            worstNorm = Math.max(worstNorm, Math.abs(got.grad_norm - want.grad_norm) / want.grad_norm)
+            expect(got.tokens, `step ${want.step}`).toBe(want.labels)
+            expect(got.lr).toBeCloseTo(want.lr, 10)
+            expect(Math.abs(got.loss - want.loss), `loss of step ${want.step}: ${got.loss}, PyTorch ${want.loss}`).toBeLessThan(
+              tolerance[0],
+            )
+            expect(
+              Math.abs(got.grad_norm - want.grad_norm) / want.grad_norm,
+              `gradient norm of step ${want.step}: ${got.grad_norm}, PyTorch ${want.grad_norm}`,
+            ).toBeLessThan(tolerance[1])
+          }
+        } finally {
+          results.push(
+            `${name}: ${trainer.done} steps, loss within ${worstLoss.toExponential(1)}, gradient norm within ${worstNorm.toExponential(1)}; ${trainer.program.dispatches} dispatches, planned ${(trainer.program.plan.total / 1e6).toFixed(1)} MB`,
+          )
+          trainer.destroy()
+          tunable.destroy()
         }
-      } finally {
-        results.push(
-          `${name}: ${trainer.done} steps, loss within ${worstLoss.toExponential(1)}, gradient norm within ${worstNorm.toExponential(1)}; ${trainer.program.dispatches} dispatches, planned ${(trainer.program.plan.total / 1e6).toFixed(1)} MB`,
-        )
-        trainer.destroy()
-        tunable.destroy()
-      }
-    })
-  })
+      })
+    },
+  )

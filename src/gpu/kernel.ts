@@ -32,6 +32,14 @@ export interface KernelSpec<B extends string, U extends string, F extends string
   grid(params: Readonly<Record<U, number>>, constants: Readonly<Record<C, number>>): readonly [x: number, y?: number, z?: number]
 }
 
+/** What ops may ask about the device while they choose a kernel. Plain data, so that tracing needs no GPU. */
+export interface TargetTraits {
+  readonly software: boolean
+  /** Fixed subgroup size, 0 if none. */
+  readonly subgroup: number
+  readonly maxBindingSize: number
+}
+
 /** The erased form, for lists of kernels. */
 export interface AnyKernel {
   readonly name: string

@@ -1,5 +1,5 @@
 /** @file Which matmul kernel, with which tile, for a device and a shape. The figures behind the choices: docs/adr/0002-matmul-families.md. */
-import type { TargetTraits } from '../tensor/graph.ts'
+import type { TargetTraits } from '../gpu/kernel.ts'
 import { matmulAnyKernel } from './matmul_any.ts'
 import { matmulSgkKernel, sgkColumns } from './matmul_sgk.ts'
 import { matmulTileKernel } from './matmul_tile.ts'

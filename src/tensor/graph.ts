@@ -3,7 +3,8 @@
  * Ops append calls while the step is traced; `backward` appends the calls of the gradient, an optimizer those of its update. The list is
  * then planned (buffers shared by liveness) and replayed every step. Nothing here touches the GPU. */
 import { EtudeError } from '../errors.ts'
-import type { AnyKernel, KernelSpec } from '../gpu/kernel.ts'
+import type { AnyKernel, KernelSpec, TargetTraits } from '../gpu/kernel.ts'
+export type { TargetTraits }
 import type { Storage } from './storage.ts'
 
 export type Shape = readonly number[]
@@ -88,14 +89,6 @@ export class ShapeError extends EtudeError {
   constructor(op: string, expected: string, ...got: Shape[]) {
     super(`expected ${expected}, got ${got.map((s) => `[${s.join(', ')}]`).join(' and ')}`, { where: op })
   }
-}
-
-/** What ops may ask about the device while they choose a kernel. Plain data, so that tracing needs no GPU. */
-export interface TargetTraits {
-  readonly software: boolean
-  /** Fixed subgroup size, 0 if none. */
-  readonly subgroup: number
-  readonly maxBindingSize: number
 }
 
 export class Graph {
