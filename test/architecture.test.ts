@@ -18,7 +18,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   train: [...ENGINE, ...ACTORS, 'io', 'data', 'merge'],
   worker: [...ENGINE, ...ACTORS, 'io', 'data', 'merge', 'train'],
   cli: [...ENGINE, ...ACTORS, 'io', 'data', 'merge', 'train'],
-  ui: ['data', 'io', 'worker/protocol.ts', 'worker/client.ts', 'train/run_config.ts', '*/registry.ts'],
+  ui: ['data', 'io', 'worker/protocol.ts', 'worker/client.ts', 'worker/engine.worker.ts', 'train/run_config.ts', '*/registry.ts'],
 }
 
 /** Layer of 'src/gpu/device.ts' is gpu, of 'src/options.ts' options. */
