@@ -92,13 +92,12 @@ export class SpanEncoder {
     let from = 0
     for (const end of [...pieces, text.length]) {
       const piece = this.tokenizer.encode(text.slice(from, end), false)
-      for (const cut of cuts)
-        if (cut > from && cut < end) at.set(cut, ids.length + commonPrefix(this.tokenizer.encode(text.slice(from, cut), false), piece))
+      for (const cut of cuts) if (cut > from && cut < end) at.set(cut, ids.length + this.#tokensBefore(text.slice(from, cut), piece))
       for (const id of piece) ids.push(id)
       at.set(end, ids.length)
       from = end
     }
-    if (pieces.length && this.#trials < TRIALS) {
+    if (this.#trials < TRIALS) {
       this.#trials++
       const whole = this.tokenizer.encode(text, false)
       if (whole.length !== ids.length || commonPrefix(whole, ids) !== ids.length) {
@@ -107,6 +106,26 @@ export class SpanEncoder {
       }
     }
     return { ids, tokens: spans.map((s) => [at.get(s.start) ?? 0, at.get(s.end) ?? ids.length] as const) }
+  }
+
+  /** Tokens of a text among `ids`, which begin with it: those it has when it stands alone. Only what follows its last special token is encoded again. */
+  #tokensBefore(prefix: string, ids: readonly number[]): number {
+    const whole = (): number => commonPrefix(this.tokenizer.encode(prefix, false), ids)
+    if (!this.#cutAtSpecials) return whole()
+    let last = { id: -1, text: '', at: -1 }
+    for (const id of new Set(ids.filter((i) => this.tokenizer.isSpecial(i)))) {
+      const text = this.tokenizer.token(id)
+      const at = text ? prefix.lastIndexOf(text) : -1
+      if (at > last.at) last = { id, text, at }
+    }
+    if (last.at < 0) return whole()
+    let index = -1
+    for (let n = prefix.split(last.text).length - 1; n > 0; n--) index = ids.indexOf(last.id, index + 1)
+    const n = index + commonPrefix(this.tokenizer.encode(prefix.slice(last.at), false), ids.slice(index))
+    if (this.#trials >= TRIALS) return n
+    const exact = whole()
+    if (exact !== n) this.#cutAtSpecials = false
+    return exact
   }
 
   /** A tokenizer splits text at special tokens before all else, so there it may be cut without changing an id. */

@@ -109,20 +109,23 @@ export async function buildDataset(
       const { line } = parsed
       if ('bad' in parsed) {
         rows += parsed.count ?? 1
-        return void aside.add({ file: name, line, kind: 'bad', why: parsed.bad, excerpt: parsed.excerpt }, parsed.count)
+        aside.add({ file: name, line, kind: 'bad', why: parsed.bad, excerpt: parsed.excerpt }, parsed.count)
+        return
       }
       rows++
       const put = (kind: BadRow['kind'], why: string): void => aside.add({ file: name, line, kind, why, excerpt: excerptOfRow(parsed.row) })
       try {
         const encoded = encoder.encode(readRow(parsed.row, detection, vocabSize))
-        if (!encoded || !hasTrained(encoded))
-          return void put(
-            'empty',
-            encoded?.ids.length ? 'no token in it is trained' : 'there is nothing to learn in it: the text or answer is empty',
-          )
+        if (!encoded || !hasTrained(encoded)) {
+          put('empty', encoded?.ids.length ? 'no token in it is trained' : 'there is nothing to learn in it: the text or answer is empty')
+          return
+        }
         const repeated = store.repeats(encoded)
         if (repeated) duplicates++
-        if (repeated && options.dedupe) return void put('duplicate', 'its tokens repeat an earlier row')
+        if (repeated && options.dedupe) {
+          put('duplicate', 'its tokens repeat an earlier row')
+          return
+        }
         store.add(encoded, f, line)
       } catch (e) {
         if (!(e instanceof EtudeError)) throw e

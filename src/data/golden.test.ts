@@ -65,8 +65,10 @@ describe('chat templates, against apply_chat_template', () => {
     const context = { bos_token: tokenText(t, t.bosId), eos_token: tokenText(t, t.eosId), tools: null, where: 'rows.jsonl, line 3' }
     const render = (addGenerationPrompt: boolean): string =>
       renderChat(golden.templates[c.template] ?? '', c.messages, { ...context, addGenerationPrompt })
-    if (c.error !== undefined)
-      return void expect(() => render(false)).toThrow(new RegExp(`^rows.jsonl, line 3: .*${c.error.replaceAll(/[.*/]/g, '.')}`))
+    if (c.error !== undefined) {
+      expect(() => render(false)).toThrow(new RegExp(`^rows.jsonl, line 3: .*${c.error.replaceAll(/[.*/]/g, '.')}`))
+      return
+    }
     expect([render(true), render(false), t.encode(render(false), false)]).toEqual([c.prompt, c.text, c.ids])
   })
 })

@@ -31,9 +31,10 @@ export class DataSession {
         this.post({ type: 'reply', id: command.id, to: 'cancel', value: null }, [])
         return
       case 'inspect':
-        return void this.#run('inspect', command.id, (signal) => Promise.all(command.files.map((f) => inspectFile(fromBlob(f), signal))))
+        this.#run('inspect', command.id, (signal) => Promise.all(command.files.map((f) => inspectFile(fromBlob(f), signal))))
+        return
       case 'build':
-        return void this.#run('build', command.id, async (signal) => {
+        this.#run('build', command.id, async (signal) => {
           this.#dataset = null
           const tokenizer = command.tokenizer && loadTokenizer(command.tokenizer)
           const sources = command.files.map((f) => fromBlob(f))
@@ -42,15 +43,19 @@ export class DataSession {
           const { name, files, stats, checks, dataHash, completionOnly } = this.#dataset
           return { name, files, stats, checks, dataHash, completionOnly }
         })
+        return
       case 'preview':
-        return void this.#run('preview', command.id, () => this.#preview(command.start, command.count))
+        this.#run('preview', command.id, () => this.#preview(command.start, command.count))
+        return
       case 'cut':
-        return void this.#run('cut', command.id, () => this.#built().cut(command.seq))
+        this.#run('cut', command.id, () => this.#built().cut(command.seq))
+        return
       case 'rows':
-        return void this.#run('rows', command.id, () => {
+        this.#run('rows', command.id, () => {
           const { train, held } = this.#built()
           return { train: copyRows(train), held: held && copyRows(held) }
         })
+        return
       default:
         command satisfies never
     }

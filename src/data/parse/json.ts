@@ -102,7 +102,10 @@ class RowScanner {
     const opens = c === CODE.openObject || c === CODE.openList
     if (closes || c === CODE.comma) this.#scalarEnds(text, i)
     if (!this.#capture && this.#depth === this.#base && c !== CODE.comma) {
-      if (closes && this.#mode !== 'top') return void this.#leave()
+      if (closes && this.#mode !== 'top') {
+        this.#leave()
+        return
+      }
       if (this.#mode === 'top' && c === CODE.openList) {
         this.#mode = 'list'
         this.#depth = 1
@@ -147,13 +150,14 @@ class RowScanner {
     const c = this.#capture
     this.#capture = null
     if (!c) return
-    if (c.size > MAX_ROW_BYTES)
-      return void this.#bad(
-        c.line,
-        `the row is ${Math.round(c.size / 2 ** 20)} MiB long; at most ${MAX_ROW_BYTES / 2 ** 20} MiB are read`,
-        c.text,
-      )
-    if (c.suspect && c.text.includes('\uFFFD')) return void this.#bad(c.line, 'the row holds bytes that are not valid text', c.text)
+    if (c.size > MAX_ROW_BYTES) {
+      this.#bad(c.line, `the row is ${Math.round(c.size / 2 ** 20)} MiB long; at most ${MAX_ROW_BYTES / 2 ** 20} MiB are read`, c.text)
+      return
+    }
+    if (c.suspect && c.text.includes('\uFFFD')) {
+      this.#bad(c.line, 'the row holds bytes that are not valid text', c.text)
+      return
+    }
     try {
       const row = asRow(JSON.parse(c.text))
       if (typeof row === 'string') this.#bad(c.line, row, c.text)
