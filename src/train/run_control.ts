@@ -59,8 +59,9 @@ export class RunControl {
     return 'step'
   }
 
-  /** Resolves when a command comes. Rejects with the signal's reason when it fires. */
+  /** Resolves when a command comes, or has come since `next`. Rejects with the signal's reason when it fires. */
   changed(signal?: AbortSignal): Promise<void> {
+    if (this.#mode !== 'paused' || this.#credits > 0 || this.#checkpoint) return Promise.resolve()
     return new Promise((resolve, reject) => {
       const abort = (): void => reject(signal?.reason as Error)
       if (signal?.aborted) return abort()

@@ -51,6 +51,7 @@ export class Trainer {
       const error = errors.find((e) => e !== null)
       if (error) {
         session?.destroy()
+        for (const s of [...program.buffers.storages(), program.stats, program.rope.invFreq]) s.destroy()
         throw new GpuError(
           error.constructor.name === 'GPUOutOfMemoryError' ? 'the GPU has no room for this run' : 'the GPU rejected this run',
           {

@@ -25,6 +25,8 @@ export interface TunableOptions {
   /** Gradients and moments too, or only the values. */
   readonly trainable: boolean
   readonly maxBindingSize: number
+  /** The model alone, laid out with the same dtype: its frozen weights are used in place of own ones where they are the same. It is filled first and outlives this one. */
+  readonly shared?: TunableLayout | null
 }
 /** An adapter that was read and found to fit. */
 export interface LoadedAdapter {
@@ -57,14 +59,16 @@ export class TunableLayout implements Tunable {
         : null
     const own = weights ? new ParamSet(Math.floor(maxBindingSize / 4), trainable, 'weights') : null
     this.trained = trainable ? (this.adapter?.params ?? own) : null
-    this.#layout = layoutStore(bundle, {
-      dtype: o.dtype,
-      trained: own,
-      replaced: new Set(replaces(this.adapter) ? this.adapter!.targets : []),
-      maxBindingSize,
-    })
+    const replaced = replaces(this.adapter)
+    const { shared } = o
+    this.borrows = !!shared && !own && !replaced && shared.bundle === bundle && shared.method === null && shared.o.dtype === o.dtype
+    this.#layout = this.borrows
+      ? shared!.#layout
+      : layoutStore(bundle, { dtype: o.dtype, trained: own, replaced: new Set(replaced ? this.adapter!.targets : []), maxBindingSize })
     this.#own = own
   }
+  /** The frozen weights are those of `shared`: filled and freed with it. */
+  readonly borrows: boolean
   readonly #own: ParamSet | null
 
   get store() {
@@ -80,14 +84,15 @@ export class TunableLayout implements Tunable {
   /** Allocate, read the weights, and set every trained parameter to its start. */
   async fill(gpu: Gpu, o: { onProgress?: (done: number, total: number) => void; signal?: AbortSignal } = {}): Promise<void> {
     const initial = this.adapter && (!this.loaded || replaces(this.adapter)) ? await this.adapter.initial(this.o.seed) : null
-    await fillStore(gpu, this.bundle, this.#layout, this.#own, { ...o, replacements: initial?.replacements ?? new Map() })
+    if (!this.borrows)
+      await fillStore(gpu, this.bundle, this.#layout, this.#own, { ...o, replacements: initial?.replacements ?? new Map() })
     if (this.adapter) {
       for (const s of this.adapter.params.storages()) s.allocate(gpu)
       this.adapter.write(this.loaded?.values ?? initial!.values)
     }
   }
   destroy(): void {
-    for (const s of this.#layout.storages) s.destroy()
+    if (!this.borrows) for (const s of this.#layout.storages) s.destroy()
     this.#own?.destroy()
     this.adapter?.params.destroy()
   }
