@@ -22,12 +22,14 @@ export interface MatmulShape {
 export interface EngineModule {
   /** A trainer of the bench model that starts from `weights`: PyTorch's AdamW, ADAMW's rates, no decay, no clipping. */
   readonly create?: (weights: Weights, method: Method) => Promise<Trainer>
-  readonly createMatmul?: (shape: MatmulShape, a: Float32Array, b: Float32Array) => Promise<Matmul>
+  readonly createMatmul?: (shape: MatmulShape, a: Float32Array<ArrayBuffer>, b: Float32Array<ArrayBuffer>) => Promise<Matmul>
 }
 
 /** Engine id, as in the report → its module. Etude's own is `bench/etude.ts`. */
 export const ENGINES: Readonly<Record<string, () => Promise<EngineModule>>> = {
   ...Object.fromEntries(Object.values(import.meta.glob<EngineModule>('./etude.ts')).map((load) => ['etude', load])),
+  naive: () => import('./peers/naive.ts'),
   tfjs: () => import('./peers/tfjs.ts'),
   'jax-js': () => import('./peers/jax.ts'),
+  'onnxruntime-web': () => import('./peers/onnx.ts'),
 }

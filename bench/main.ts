@@ -1,6 +1,7 @@
 /** @file The bench page: puts one function on `window` that scripts/bench.mjs calls. All engines run here, in one page, one after another. */
 import { installCounters } from './counters.ts'
 import { ENGINES } from './engines.ts'
+import { benchMatmuls } from './matmuls.ts'
 import { type Row, type Say } from './report.ts'
 import { benchSteps } from './steps.ts'
 
@@ -44,5 +45,14 @@ window.runBench = async ({ only, rounds, engines = Object.keys(ENGINES) }) => {
   if (only !== 'matmul') {
     for (const method of ['lora', 'full'] as const) rows.push(...(await benchSteps(method, engines, rounds, say, problems)))
   }
+  if (only !== 'step')
+    rows.push(
+      ...(await benchMatmuls(
+        engines.filter((e) => e !== 'naive'),
+        rounds,
+        say,
+        problems,
+      )),
+    )
   return { rows, problems, adapter }
 }

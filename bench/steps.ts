@@ -33,46 +33,57 @@ async function stepOf(runner: Runner): Promise<number> {
   return ms
 }
 
-async function startAll(method: Method, engines: readonly string[], say: Say): Promise<Runner[]> {
+async function start(engine: string, method: Method, say: Say): Promise<Runner | null> {
+  const { create } = await ENGINES[engine]()
+  if (!create) return null
+  const owner = `${engine} ${method}`
+  setOwner(owner)
+  const began = performance.now()
+  const runner: Runner = {
+    engine,
+    owner,
+    trainer: await create(makeWeights(), method),
+    losses: [],
+    ms: [],
+    counts: { dispatches: 0, submits: 0 },
+  }
+  for (let i = 0; i < WARM_UP; i++) await stepOf(runner)
+  say(`${method} step, ${engine}: ready after ${((performance.now() - began) / 1000).toFixed(1)} s`)
+  return runner
+}
+
+/** Those that can train this; one that fails is a problem of its own and leaves the others to be measured. */
+async function startAll(method: Method, engines: readonly string[], say: Say, problems: string[]): Promise<Runner[]> {
   const runners: Runner[] = []
   for (const engine of engines) {
-    const { create } = await ENGINES[engine]!()
-    if (!create) continue
-    const owner = `${engine} ${method}`
-    setOwner(owner)
-    const began = performance.now()
-    const runner = {
-      engine,
-      owner,
-      trainer: await create(makeWeights(), method),
-      losses: [],
-      ms: [],
-      counts: { dispatches: 0, submits: 0 },
+    try {
+      const runner = await start(engine, method, say)
+      if (runner) runners.push(runner)
+    } catch (error) {
+      problems.push(`${method} step, ${engine}: ${error instanceof Error ? error.message : String(error)}`)
     }
-    for (let i = 0; i < WARM_UP; i++) await stepOf(runner)
-    say(`${method} step, ${engine}: ready after ${((performance.now() - began) / 1000).toFixed(1)} s`)
-    runners.push(runner)
   }
   return runners
 }
 
 /** Largest difference of any engine's losses to the first engine's: of the first step, and of all steps. */
 function lossDifferences(runners: readonly Runner[]): { first: number; all: number } {
-  const differences = runners.flatMap((r) => r.losses.map((loss, i) => Math.abs(loss - runners[0]!.losses[i]!)))
+  const differences = runners.flatMap((r) => r.losses.map((loss, i) => Math.abs(loss - runners[0].losses[i])))
   const worst = (values: number[]) => (values.some(Number.isNaN) ? NaN : Math.max(...values))
-  return { first: worst(runners.map((r) => Math.abs(r.losses[0]! - runners[0]!.losses[0]!))), all: worst(differences) }
+  return { first: worst(runners.map((r) => Math.abs(r.losses[0] - runners[0].losses[0]))), all: worst(differences) }
 }
 
 /** The step cases of one method, a row an engine; `problems` gains a line for each disagreement. */
 export async function benchSteps(method: Method, engines: readonly string[], rounds: number, say: Say, problems: string[]): Promise<Row[]> {
-  const runners = await startAll(method, engines, say)
+  const runners = await startAll(method, engines, say, problems)
   for (let round = 0; round < rounds; round++) {
     for (let i = 0; i < runners.length; i++) {
-      const runner = runners[(round + i) % runners.length]!
+      const runner = runners[(round + i) % runners.length]
       runner.ms.push(await stepOf(runner))
     }
     say(`${method} step, round ${round + 1}: ${runners.map((r) => `${r.engine} ${r.ms.at(-1)!.toFixed(0)} ms`).join(', ')}`)
   }
+  if (runners.length === 0) return []
   const { first, all } = lossDifferences(runners)
   say(`${method} step: losses of all engines differ by at most ${first.toExponential(1)} in the first step, ${all.toExponential(1)} in any`)
   if (!(first <= FIRST_LOSS_TOLERANCE))
@@ -86,7 +97,7 @@ export async function benchSteps(method: Method, engines: readonly string[], rou
     planned_bytes: r.trainer.plannedBytes ?? null,
     allocated_bytes: peakBytes(r.owner),
     tokens_per_s: (BATCH * SEQ * 1000) / median(r.ms),
-    first_loss: r.losses[0]!,
+    first_loss: r.losses[0],
     last_loss: r.losses.at(-1)!,
   }))
   for (const runner of runners) runner.trainer.dispose()

@@ -75,7 +75,11 @@ async function serve() {
     configFile: false,
     logLevel: 'error',
     cacheDir: resolve(ROOT, 'node_modules/.cache/bench'),
-    optimizeDeps: { noDiscovery: true, include: ['@tensorflow/tfjs', '@tensorflow/tfjs-backend-webgpu', '@jax-js/jax', 'wesl'] },
+    optimizeDeps: {
+      noDiscovery: true,
+      include: ['@tensorflow/tfjs', '@tensorflow/tfjs-backend-webgpu', '@jax-js/jax', 'wesl'],
+      exclude: ['onnxruntime-web'],
+    },
     // Isolated pages have finer clocks.
     server: {
       host: '127.0.0.1',

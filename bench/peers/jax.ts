@@ -4,7 +4,8 @@
  * Tried on lavapipe, by CPU time of a LoRA step: seven separate projections 2.44 s, q/k/v and gate/up fused 2.35 s, AdamW over one flat tensor 2.33 s,
  * both (taken) 2.36 s and a third fewer dispatches, the adapter added to the weights first 2.9 s; `nn.dotProductAttention` as fast as matmul and softmax.
  */
-import { defaultDevice, init, jit, nn, numpy as np, tree, valueAndGrad } from '@jax-js/jax'
+import { blockUntilReady, defaultDevice, init, jit, nn, numpy as np, tree, valueAndGrad } from '@jax-js/jax'
+import { type Matmul, type MatmulShape } from '../engines.ts'
 import {
   ADAMW,
   BATCH,
@@ -51,11 +52,11 @@ function upload(weights: Weights): { base: Tree; adapter: Tree } {
 /** x [N, in] · Wᵀ of a group's projections side by side [N, G·out], with LoRA's s·(x Aᵀ) Bᵀ where there is an adapter. Takes x. */
 function project(x: A, base: Tree, adapter: Tree | null, layer: number, group: Group): A {
   const name = `${layer}.${group}`
-  const w = np.matrixTranspose(base[name]!.ref)
+  const w = np.matrixTranspose(base[name].ref)
   if (!adapter) return np.matmul(x, w)
   const G = GROUPS[group].members.length
-  const h = np.matmul(x.ref, np.matrixTranspose(adapter[`${name}.A`]!.ref)).mul(SCALE)
-  const delta = np.einsum('ngr,gor->ngo', h.reshape([N, G, LORA.r]), adapter[`${name}.B`]!.ref)
+  const h = np.matmul(x.ref, np.matrixTranspose(adapter[`${name}.A`].ref)).mul(SCALE)
+  const delta = np.einsum('ngr,gor->ngo', h.reshape([N, G, LORA.r]), adapter[`${name}.B`].ref)
   return np.matmul(x, w).add(delta.reshape([N, -1]))
 }
 
@@ -72,48 +73,48 @@ function rope(x: A, cos: A, sin: A): A {
 }
 
 /** What a step is given: ids and labels [N], RoPE's tables. A type, not an interface: jax-js takes trees of plain types. */
-// eslint-disable-next-line @typescript-eslint/consistent-type-definitions
+
 type Inputs = { ids: A; labels: A; cos: A; sin: A }
 
 /** Mean cross-entropy over the labelled tokens. Takes nothing that it is given. */
 function lossOf(base: Tree, adapter: Tree | null, { ids, labels, cos, sin }: Inputs): A {
   const heads = (x: A) => x.reshape([BATCH, SEQ, H, D])
   // A gather has no gradient here: trained embeddings are looked up by a matmul with one-hot ids.
-  let x = adapter ? np.take(base.embed!.ref, ids.ref, 0) : np.matmul(nn.oneHot(ids.ref, V), base.embed!.ref)
+  let x = adapter ? np.take(base.embed.ref, ids.ref, 0) : np.matmul(nn.oneHot(ids.ref, V), base.embed.ref)
   for (let i = 0; i < MODEL.num_hidden_layers; i++) {
-    const normed = rmsNorm(x.ref, base[`${i}.input_layernorm`]!)
+    const normed = rmsNorm(x.ref, base[`${i}.input_layernorm`])
     const [q, k, v] = np.split(project(normed, base, adapter, i, 'qkv'), 3, 1) as [A, A, A]
     const mixed = nn.dotProductAttention(rope(heads(q), cos, sin), rope(heads(k), cos, sin), heads(v), { isCausal: true })
     x = x.add(project(mixed.reshape([N, C]), base, adapter, i, 'o'))
-    const again = rmsNorm(x.ref, base[`${i}.post_attention_layernorm`]!)
+    const again = rmsNorm(x.ref, base[`${i}.post_attention_layernorm`])
     const [gate, up] = np.split(project(again, base, adapter, i, 'gateUp'), 2, 1) as [A, A]
     x = x.add(project(nn.silu(gate).mul(up), base, adapter, i, 'down'))
   }
-  const logits = np.matmul(rmsNorm(x, base.norm!), np.matrixTranspose(base.embed!.ref))
+  const logits = np.matmul(rmsNorm(x, base.norm), np.matrixTranspose(base.embed.ref))
   // One-hot of -100 is a row of zeros: such a position adds nothing.
   const picked = nn.logSoftmax(logits, 1).mul(nn.oneHot(labels.ref, V))
   return np.negative(picked.sum()).div(N - BATCH)
 }
 
 /** Trained weights by name; both moments as one flat tensor each, in the weights' order. */
-// eslint-disable-next-line @typescript-eslint/consistent-type-definitions
+
 type State = { p: Tree; m: A; v: A }
 /** Scalars of AdamW's reordered form (Kingma & Ba, Adam, section 2): the step size and the corrected eps, as [1] arrays. */
-// eslint-disable-next-line @typescript-eslint/consistent-type-definitions
+
 type Scalars = { size: A; eps: A }
 
 function adamw({ p, m, v }: State, grads: Tree, { size, eps }: Scalars): State {
   const { beta1, beta2 } = ADAMW
   const names = Object.keys(p)
-  const g = np.concatenate(names.map((name) => grads[name]!.reshape([-1])))
+  const g = np.concatenate(names.map((name) => grads[name].reshape([-1])))
   const nextM = m.mul(beta1).add(g.ref.mul(1 - beta1))
   const nextV = v.mul(beta2).add(np.square(g).mul(1 - beta2))
   const update = nextM.ref.div(np.sqrt(nextV.ref).add(eps)).mul(size)
   const nextP: Tree = {}
   let offset = 0
   for (const name of names) {
-    const { shape, size: count } = p[name]!
-    nextP[name] = p[name]!.sub(update.ref.slice([offset, offset + count]).reshape(shape))
+    const { shape, size: count } = p[name]
+    nextP[name] = p[name].sub(update.ref.slice([offset, offset + count]).reshape(shape))
     offset += count
   }
   update.dispose()
@@ -143,7 +144,7 @@ export async function create(weights: Weights, method: Method): Promise<Trainer>
   }
   const train = jit((state: State, frozen: Tree, inputs: Inputs, scalars: Scalars): [A, State] => {
     const [value, grads] = valueAndGrad(loss)(tree.ref(state.p), frozen, inputs)
-    return [value, adamw(state, grads as Tree, scalars)]
+    return [value, adamw(state, grads, scalars)]
   })
 
   const p = lora ? adapter : base
@@ -159,11 +160,34 @@ export async function create(weights: Weights, method: Method): Promise<Trainer>
       const inputs = { ids: np.array(ids, { dtype: np.int32 }), labels: np.array(labels, { dtype: np.int32 }), ...tree.ref(fixed) }
       const [value, next] = train(state, tree.ref(frozen), inputs, scalars)
       state = next
-      return (await value.data())[0]!
+      return ((await value.data()) as Float32Array)[0]
     },
     dispose() {
       tree.dispose([state, frozen, fixed])
       train.dispose()
+    },
+  }
+}
+
+/** A [M, K] · B [K, N]. */
+export async function createMatmul({ M, N, K }: MatmulShape, a: Float32Array, b: Float32Array): Promise<Matmul> {
+  await init('webgpu')
+  defaultDevice('webgpu')
+  const [left, right] = [array(a, [M, K]), array(b, [K, N])]
+  const multiply = jit((x: A, y: A): A => np.matmul(x, y))
+  let product = multiply(left.ref, right.ref)
+  return {
+    async run(times) {
+      for (let i = 0; i < times; i++) {
+        product.dispose()
+        product = multiply(left.ref, right.ref)
+      }
+      await blockUntilReady(product)
+    },
+    read: async () => (await product.ref.data()) as Float32Array,
+    dispose() {
+      tree.dispose([left, right, product])
+      multiply.dispose()
     },
   }
 }

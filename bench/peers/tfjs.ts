@@ -6,6 +6,7 @@
  */
 import * as tf from '@tensorflow/tfjs'
 import '@tensorflow/tfjs-backend-webgpu'
+import { type Matmul, type MatmulShape } from '../engines.ts'
 import {
   ADAMW,
   BATCH,
@@ -54,7 +55,7 @@ const flatRows = (w: tf.Tensor): tf.Tensor2D => w.reshape([-1, w.shape[2]!])
 
 /** x [N, in] through a group's weights → [G, N, out]. LoRA adds s·(x Aᵀ) Bᵀ. Without `needsInput` no gradient of x is made. */
 function project(x: tf.Tensor, w: Tensors, name: string, method: Method, needsInput: boolean): tf.Tensor {
-  const [W, A, B] = [w[`${name}.W`]!, w[`${name}.A`]!, w[`${name}.B`]!]
+  const [W, A, B] = [w[`${name}.W`], w[`${name}.A`], w[`${name}.B`]]
   const batched = x.reshape([1, N, -1])
   if (method === 'full') {
     return tf.customGrad((input, weight) => ({
@@ -74,7 +75,7 @@ function project(x: tf.Tensor, w: Tensors, name: string, method: Method, needsIn
   }
   const op = tf.customGrad((...args) => ({
     value: forward(args.at(-1) as unknown as tf.GradSaveFunc),
-    gradFunc: (dy: tf.Tensor, [h]: tf.Tensor[]) => backward(dy, h!),
+    gradFunc: (dy: tf.Tensor, [h]: tf.Tensor[]) => backward(dy, h),
   }))
   return needsInput ? op(x, A, B) : op(A, B)
 }
@@ -95,7 +96,7 @@ function rmsNorm(x: tf.Tensor, w: tf.Tensor, ones: tf.Tensor2D, method: Method, 
   const dw = (dy: tf.Tensor, normed: tf.Tensor) => tf.matMul(ones, dy.mul(normed).as2D(N, C)).reshape([C])
   const op = tf.customGrad((...args) => ({
     value: value(args.at(-1) as unknown as tf.GradSaveFunc),
-    gradFunc: (dy: tf.Tensor, [normed, r]: tf.Tensor[]) => [dx(dy, normed!, r!), ...(method === 'full' ? [dw(dy, normed!)] : [])],
+    gradFunc: (dy: tf.Tensor, [normed, r]: tf.Tensor[]) => [dx(dy, normed, r), ...(method === 'full' ? [dw(dy, normed)] : [])],
   }))
   return method === 'full' ? op(x, w) : op(x)
 }
@@ -201,7 +202,7 @@ function crossEntropy(logits: tf.Tensor, labels: tf.Tensor1D, weights: tf.Tensor
     ;(save as tf.GradSaveFunc)([logp, wanted])
     return {
       value: logp.mul(wanted).sum().neg(),
-      gradFunc: (dy: tf.Tensor, [logp, wanted]: tf.Tensor[]) => logp!.exp().mul(weights).sub(wanted!).mul(dy),
+      gradFunc: (dy: tf.Tensor, [logp, wanted]: tf.Tensor[]) => logp.exp().mul(weights).sub(wanted).mul(dy),
     }
   })
   return op(logits) as tf.Scalar
@@ -217,16 +218,16 @@ function lossOf(
   rowWeights: tf.Tensor2D,
   tokens: number,
 ): tf.Scalar {
-  let x = embed(w.embed!, ids, method)
+  let x = embed(w.embed, ids, method)
   for (let i = 0; i < LAYERS; i++) {
     const below = method === 'full' || i > 0
-    const normed = rmsNorm(x, w[`${i}.input_layernorm`]!, k.ones, method, below)
+    const normed = rmsNorm(x, w[`${i}.input_layernorm`], k.ones, method, below)
     const mixed = attention(project(normed, w, `${i}.qkv`, method, below), k)
     x = x.add(project(mixed, w, `${i}.o`, method, true).reshape([N, C]))
-    const gateUp = project(rmsNorm(x, w[`${i}.post_attention_layernorm`]!, k.ones, method, true), w, `${i}.gateUp`, method, true)
+    const gateUp = project(rmsNorm(x, w[`${i}.post_attention_layernorm`], k.ones, method, true), w, `${i}.gateUp`, method, true)
     x = x.add(project(swiglu(gateUp), w, `${i}.down`, method, true).reshape([N, C]))
   }
-  const logits = tf.matMul(rmsNorm(x, w.norm!, k.ones, method, true).as2D(N, C), w.embed as tf.Tensor2D, false, true)
+  const logits = tf.matMul(rmsNorm(x, w.norm, k.ones, method, true).as2D(N, C), w.embed, false, true)
   return crossEntropy(logits, labels, rowWeights, tokens)
 }
 
@@ -245,12 +246,12 @@ export async function create(weights: Weights, method: Method): Promise<Trainer>
   await tf.ready()
   const all = upload(weights)
   const names = Object.keys(all).filter((name) => (method === 'lora' ? /\.[AB]$/.test(name) : !/\.[AB]$/.test(name)))
-  const shapes = names.map((name) => all[name]!.shape)
-  const sizes = names.map((name) => all[name]!.size)
+  const shapes = names.map((name) => all[name].shape)
+  const sizes = names.map((name) => all[name].size)
   const constants = makeConstants()
   const flatten = (tensors: tf.Tensor[]) => tf.concat(tensors.map((t) => t.flatten()))
-  const unflatten = (flat: tf.Tensor) => tf.split(flat, sizes).map((part, i) => part.reshape(shapes[i]!))
-  let trained = names.map((name) => all[name]!)
+  const unflatten = (flat: tf.Tensor) => tf.split(flat, sizes).map((part, i) => part.reshape(shapes[i]))
+  let trained = names.map((name) => all[name])
   let state = tf.tidy(() => [flatten(trained), tf.zeros([sizes.reduce((a, b) => a + b)]), tf.zeros([sizes.reduce((a, b) => a + b)])])
   let step = 0
 
@@ -265,23 +266,45 @@ export async function create(weights: Weights, method: Method): Promise<Trainer>
           [N, 1],
         )
         const forward = (...params: tf.Tensor[]) => {
-          const w = { ...all, ...Object.fromEntries(names.map((name, i) => [name, params[i]!])) }
+          const w = { ...all, ...Object.fromEntries(names.map((name, i) => [name, params[i]])) }
           return lossOf(w, constants, method, idTensor, labelTensor, rowWeights, tokens)
         }
         const { value, grads } = tf.valueAndGrads(forward)(trained)
-        const next = adamw(state[0]!, state[1]!, state[2]!, flatten(grads), step)
+        const next = adamw(state[0], state[1], state[2], flatten(grads), step)
         return [value, ...next, ...unflatten(next[0])]
       })
-      const loss = out[0]!
+      const loss = out[0]
       state = out.slice(1, 4)
       trained = out.slice(4)
       tf.dispose(before)
-      const value = (await loss.data())[0]!
+      const value = (await loss.data())[0]
       loss.dispose()
       return value
     },
     dispose() {
-      tf.dispose([...Object.values(all), ...trained, ...state, ...Object.values(constants)] as tf.Tensor[])
+      tf.dispose([all, trained, state, { ...constants }])
     },
+  }
+}
+
+/** A [M, K] · B [K, N]. */
+export async function createMatmul({ M, N, K }: MatmulShape, a: Float32Array, b: Float32Array): Promise<Matmul> {
+  await tf.setBackend('webgpu')
+  await tf.ready()
+  const [left, right] = [tf.tensor2d(a, [M, K]), tf.tensor2d(b, [K, N])]
+  let product = tf.matMul(left, right)
+  return {
+    async run(times) {
+      for (let i = 0; i < times; i++) {
+        product.dispose()
+        product = tf.matMul(left, right)
+      }
+      // Reading one element back flushes the queue, which has no public flush of its own.
+      const one = tf.slice(product, [0, 0], [1, 1])
+      await one.data()
+      one.dispose()
+    },
+    read: async () => (await product.data()) as Float32Array,
+    dispose: () => tf.dispose([left, right, product]),
   }
 }

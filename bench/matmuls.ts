@@ -1,0 +1,86 @@
+/**
+ * @file Measures C = A·B of every engine on the shapes of the bench model and a large square, in rounds in which the engines take turns, against the
+ * adapter's measured peak. Products are compared with the naive kernel's, so that nothing is timed that computes something else.
+ */
+import { ENGINES, type Matmul, type MatmulShape } from './engines.ts'
+import { random } from './model.ts'
+import { callsFor, measurePeak } from './peak.ts'
+import { median, rateRow, type Row, type Say } from './report.ts'
+
+const SHAPES: readonly MatmulShape[] = [
+  { M: 512, K: 256, N: 256 },
+  { M: 512, K: 256, N: 688 },
+  { M: 512, K: 688, N: 256 },
+  { M: 512, K: 256, N: 1024 },
+  { M: 1024, K: 1024, N: 1024 },
+]
+/** Sums of up to 1024 products of numbers in [-1, 1]: f32 in another order is off by less than 1e-4, 1e-3 leaves room for fast maths. */
+const TOLERANCE = 1e-3
+/** A measurement is at least about this long: one call alone is mostly the wait for the GPU. In milliseconds. */
+const MEASURE_MS = 60
+
+interface Runner {
+  readonly engine: string
+  readonly matmul: Matmul
+  readonly times: number
+  readonly ms: number[]
+}
+
+async function benchShape(
+  shape: MatmulShape,
+  engines: readonly string[],
+  rounds: number,
+  peak: number,
+  problems: string[],
+): Promise<Row[]> {
+  const { M, N, K } = shape
+  const name = `matmul-${M}x${N}x${K}`
+  const next = random(7)
+  const fill = (count: number) => Float32Array.from({ length: count }, () => next() * 2 - 1)
+  const [a, b] = [fill(M * K), fill(K * N)]
+  const runners: Runner[] = []
+  let expected: Float32Array | undefined
+  for (const engine of engines) {
+    try {
+      const { createMatmul } = await ENGINES[engine]()
+      if (!createMatmul) continue
+      const matmul = await createMatmul(shape, a, b)
+      const times = await callsFor((n) => matmul.run(n), MEASURE_MS)
+      const product = await matmul.read()
+      expected ??= product
+      const error = product.reduce((worst, x, i) => Math.max(worst, Math.abs(x - expected![i])), 0)
+      if (!(error <= TOLERANCE) || product.length !== M * N) problems.push(`${name}, ${engine}: product off by ${error}`)
+      runners.push({ engine, matmul, times, ms: [] })
+    } catch (error) {
+      problems.push(`${name}, ${engine}: ${error instanceof Error ? error.message : String(error)}`)
+    }
+  }
+  for (let round = 0; round < rounds; round++) {
+    for (let i = 0; i < runners.length; i++) {
+      const runner = runners[(round + i) % runners.length]
+      const began = performance.now()
+      await runner.matmul.run(runner.times)
+      runner.ms.push((performance.now() - began) / runner.times)
+    }
+  }
+  return runners.map(({ engine, matmul, ms }) => {
+    matmul.dispose()
+    const gflops = (2 * M * N * K) / median(ms) / 1e6
+    return rateRow(name, engine, median(ms), { gflops, percent_of_peak: (100 * gflops) / peak })
+  })
+}
+
+export async function benchMatmuls(engines: readonly string[], rounds: number, say: Say, problems: string[]): Promise<Row[]> {
+  const peak = await measurePeak()
+  say(`peak: ${peak.gflops.toFixed(1)} GFLOP/s f32, ${peak.gbPerSecond.toFixed(1)} GB/s`)
+  const rows = [
+    rateRow('peak-fma', 'adapter', peak.fmaMs, { gflops: peak.gflops }),
+    rateRow('peak-copy', 'adapter', peak.copyMs, { gb_per_s: peak.gbPerSecond }),
+  ]
+  for (const shape of SHAPES) {
+    const measured = await benchShape(shape, ['naive', ...engines], rounds, peak.gflops, problems)
+    say(`matmul ${shape.M}x${shape.N}x${shape.K}: ${measured.map((r) => `${r.engine} ${r.gflops!.toFixed(1)} GFLOP/s`).join(', ')}`)
+    rows.push(...measured)
+  }
+  return rows
+}
