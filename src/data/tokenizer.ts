@@ -19,6 +19,8 @@ const fail = (what: string, where: string): never => {
 /** End-of-text tokens by convention, tried in this order where tokenizer_config.json names none. */
 const USUAL_EOS = ['</s>', '<|endoftext|>', '<|end_of_text|>', '<eos>', '<|im_end|>', '<|eot_id|>']
 
+const MODELS = ['BPE', 'WordPiece', 'Unigram']
+
 /** A special token in tokenizer_config.json is its text, or an object with `content`. */
 const named = (config: Json, key: string): string | null => {
   const v = config[key]
@@ -58,6 +60,9 @@ function addedTokens(json: Json, config: Json): AddedToken[] {
 function vocabulary(json: Json): { size: number; id: (token: string) => number | undefined } {
   const model = json['model']
   if (!isObject(model)) return fail('there is no "model" in it', 'tokenizer.json')
+  const kind = model['type']
+  if (kind !== undefined && !MODELS.includes(String(kind)))
+    return fail(`the model type ${JSON.stringify(kind)} is unknown; known are ${MODELS.join(', ')}`, 'tokenizer.json, model.type')
   const vocab = model['vocab']
   if (Array.isArray(vocab)) {
     const ids = new Map(vocab.map((e: unknown, i) => [Array.isArray(e) ? String(e[0]) : String(e), i]))
