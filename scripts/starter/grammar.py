@@ -11,6 +11,7 @@ Plots live in `plots/*.txt`. A plot is a block of lines:
 In a beat `[a|b]` is a free choice; `{toy}` a word of class `toy`, the same through the story, `{toy2}` another one, `{toy.s}` its
 plural; `{A}` a name, `{B+}` the name with an introduction where it comes first; `{he} {him} {his}` follow A's gender and
 `{Bhe} {Bhim} {Bhis}` B's; `{A.kind}` is girl, fox, baker …; `{P}` is a relative of A ("his mother").
+A dialogue starts with `talk ID | CAST` instead, has no virtue, and its beats are `A: …` or `B: …`.
 Capitals at the start of a sentence and a/an are set afterwards. All text is written for this project.
 """
 
@@ -56,6 +57,7 @@ class Story:
     plot: Plot
     text: str
     topic: str
+    hero: str
     questions: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -67,14 +69,15 @@ def load_plots() -> list[Plot]:
             lines = [line.strip() for line in block.splitlines() if line.strip() and not line.startswith("#")]
             if not lines:
                 continue
-            head = re.fullmatch(r"plot ([\w-]+) \| ([\w= ]+) \| (\w+)", lines[0])
-            if not head or head[3] not in lex.VIRTUES:
+            head = re.fullmatch(r"(?:plot|talk) ([\w-]+) \| ([\w= ]+?)(?: \| (\w+))?", lines[0])
+            talk = lines[0].startswith("talk ")
+            if not head or (head[3] not in lex.VIRTUES and not talk):
                 raise ValueError(f"{path.name}: not a plot header: {lines[0]}")
             lets = {m[1]: tuple(m[2].split("|")) for line in lines if (m := re.fullmatch(r"let (\w+) = (.+)", line))}
             asked = tuple((m[1], m[2]) for line in lines if (m := re.fullmatch(r"\? (.+?) = (.+)", line)))
-            topic = next(line[2:] for line in lines if line.startswith("@ "))
+            topic = next((line[2:] for line in lines if line.startswith("@ ")), "")
             beats = tuple(line for line in lines[1:] if not re.match(r"@ |let |\? ", line))
-            plots.append(Plot(head[1], tuple(head[2].split()), head[3], topic, lets, asked, beats))
+            plots.append(Plot(head[1], tuple(head[2].split()), "talk" if talk else head[3], topic, lets, asked, beats))
     return plots
 
 
@@ -116,6 +119,7 @@ def choose(rng: random.Random, text: str) -> str:
 def tidy(text: str) -> str:
     """Capital letters at the start of sentences and quotations, a/an, single spaces."""
     text = re.sub(r"\b([Aa]) (?=[aeiou])(?!one\b|use|uni)", r"\1n ", re.sub(r" +", " ", text)).strip()
+    text = re.sub(r",(?=[.,])", "", text)
     return re.sub(r'(^|(?<=[.!?] )|(?<=\n)|(?<=[ \n])"|^")([a-z])', lambda m: m[1] + m[2].upper(), text)
 
 
@@ -160,8 +164,6 @@ class Scene:
             return plural(self.word(key))
         if key == "P":
             return f"{PRONOUNS[self.cast['A'].gender]['his']} {self.relative}"
-        if key == "Pshort":
-            return self.relative
         if key in self.cast:
             return self.cast[key].name
         if key.endswith("+"):
@@ -176,30 +178,30 @@ class Scene:
         return tidy(re.sub(r"\{([\w+]+)(?:\.(\w+))?\}", self.slot, choose(self.rng, text)))
 
 
-def opening(scene: Scene) -> str:
-    """One to three sentences that bring the characters in."""
+def opening(scene: Scene, brief: bool) -> str:
+    """One to three sentences that bring the characters in; no detail where `brief`."""
     rng, a = scene.rng, scene.cast["A"]
     b = scene.cast.get("B")
-    uses_intro = any("{B+}" in beat for beat in scene.plot.beats)
+    uses_intro = any("{B+}" in beat or "named {B}" in beat for beat in scene.plot.beats)
     if a.role == "child":
         first = ("Once upon a time there was a {trait} {A.kind} named {A}.", "{A} was a {trait} {A.kind} who lived in {home}.",
                  "There once was a {A.kind} called {A} who loved {hobby}.", "In {home} lived a {A.kind} named {A}.",
                  "One {weather} {daytime}, a {trait} {A.kind} named {A} was out [for a walk|and about].")
-        more = ("{A} loved {hobby}.", "It was a {weather} {daytime}.", "{he} liked {hobby} and {hobby2}.", "It was {day}.",
-                "{he} had a {pet} and a {color} {hat}.", "One {weather} {daytime} something happened.")
+        more = ("{A} loved {hobby2}.", "It was {day}.", "{he} liked {hobby2} and {hobby3}.", "{he} had a {pet} and a {color} {hat}.",
+                "It was a {weather} {daytime}.", "One {weather} {daytime} something happened.")
     elif a.role == "animal":
         first = ("Once upon a time there was a {trait} {A.kind} named {A}.", "In the {wild} lived a {trait} {A.kind} named {A}.",
                  "{A} was a {A.kind} who lived in {den}.", "A {trait} {A.kind} called {A} lived near the {wild}.",
                  "Long ago, when animals could talk, there was a {A.kind} named {A}.")
-        more = ("{he} loved {hobby}.", "It was {season}.", "It was a {weather} {daytime}.", "One {weather} {daytime} something happened.",
+        more = ("{he} loved {hobby}.", "It was a {weather} {daytime}.", "One {weather} {daytime} something happened.",
                 "{A} liked {hobby} and {hobby2}.")
     else:
         first = ("Once upon a time there was a {A.kind} named {A}.", "In {town} lived a {trait} {A.kind} named {A}.",
                  "{A} was a {A.kind} in {town}.", "Long ago, in {town}, there was a {A.kind} called {A}.")
-        more = ("Everyone knew {him}.", "{he} loved {hobby}.", "It was a {weather} {season}.", "{he} wore a {color} {clothes}.")
+        more = ("Everyone knew {him}.", "{he} loved {hobby}.", "It was a {weather} {daytime}.", "{he} wore a {color} {clothes}.")
     parts = [rng.choice(first)]
-    if rng.random() < 0.55:
-        parts.append(rng.choice(more))
+    if rng.random() < 0.55 and not brief:
+        parts.append(rng.choice(more[:4] if "{weather}" in parts[0] else more))
     if b and (not uses_intro or rng.random() < 0.35):
         scene.introduced.add("B")
         if b.role == "animal":
@@ -211,11 +213,12 @@ def opening(scene: Scene) -> str:
     return " ".join(scene.fill(p) for p in parts)
 
 
-def make_story(rng: random.Random, plot: Plot, invented: float = 0.1) -> Story:
-    """A story of one plot. `invented`: the probability that a character's name is made of random syllables."""
+def make_story(rng: random.Random, plot: Plot, invented: float = 0.1, brief: bool = False) -> Story:
+    """A story of one plot. `invented`: the probability that a character's name is made of random syllables.
+    `brief`: no details beside the plot."""
     scene = Scene(rng, plot, invented)
     learned, endings, _ = lex.VIRTUES[plot.virtue]
-    parts = [opening(scene)] + [scene.fill(beat) for beat in plot.beats]
+    parts = [opening(scene, brief)] + [scene.fill(beat) for beat in plot.beats]
     if rng.random() < 0.85:
         parts.append(scene.fill(rng.choice(endings)))
     questions = [(scene.fill(q), scene.fill(a)) for q, a in plot.questions]
@@ -225,4 +228,6 @@ def make_story(rng: random.Random, plot: Plot, invented: float = 0.1) -> Story:
     if a.role == "animal":
         questions.append((f"What animal was {a.name}?", scene.fill("{A} was a {A.kind}.")))
     topic = scene.fill(plot.topic)
-    return Story(plot, " ".join(p for p in parts if p), topic, questions)
+    topic = topic[0].lower() + topic[1:] if plot.topic.startswith("the ") else topic
+    hero = f"a {a.kind} named {a.name}" if rng.random() < 0.7 else f"a {a.kind}"
+    return Story(plot, " ".join(p for p in parts if p), topic, tidy("x " + hero)[2:], questions)

@@ -54,7 +54,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     ),
     "home": (
         "a small house", "a yellow house", "a tall house", "a cottage by the sea", "a house near the forest", "a busy town",
-        "a quiet village", "a farm", "a house on a hill", "a big city", "a street with many trees",
+        "a quiet village", "a little red house", "a house on a hill", "a big city", "a house on a quiet street",
     ),
     "wild": ("forest", "woods", "meadow", "valley", "hills", "marsh", "jungle"),
     "den": ("a hollow tree", "a den under a rock", "a cozy burrow", "a hut by the river", "a nest of leaves", "a hole under an old oak"),
