@@ -61,7 +61,7 @@ function vocabulary(json: Json): { size: number; id: (token: string) => number |
   const model = json['model']
   if (!isObject(model)) return fail('there is no "model" in it', 'tokenizer.json')
   const kind = model['type']
-  if (kind !== undefined && !MODELS.includes(String(kind)))
+  if (kind !== undefined && !MODELS.some((m) => m === kind))
     return fail(`the model type ${JSON.stringify(kind)} is unknown; known are ${MODELS.join(', ')}`, 'tokenizer.json, model.type')
   const vocab = model['vocab']
   if (Array.isArray(vocab)) {
