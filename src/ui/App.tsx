@@ -3,7 +3,7 @@
  * Test ids, for the browser tests (a field's id is on the input itself):
  *   step-model step-data step-method step-train step-try · next (the primary action of the first three) · theme · notice · error · obstacle
  *   model: use-starter drop-model[-input|-folder] hub-repo hub-revision hub-token hub-fetch model-name model-info device no-gpu progress cancel
- *   data: drop-data[-input] use-sample detected map-columns map-format map-<field> map-apply tokens row-number row-previous row-next histogram
+ *   data: drop-data[-input] use-sample (the first; use-sample-<id> for others) detected map-columns map-format map-<field> map-apply tokens row-number row-previous row-next histogram
  *         lengths use-suggested-length checks counts bad-rows dedupe eval-fraction split-seed loss-on template
  *   method: method-<id> option-<name> option-more run-<name> (all but steps) reset-options
  *   train, before: run-steps length-unit run-epochs plan memory probe extra-<name> sample-prompts run-name from-adapter start start-paused

@@ -50,8 +50,8 @@ export async function pickFolder(): Promise<File[]> {
 async function filesOf(folder: FileSystemDirectoryHandle): Promise<File[]> {
   const found: File[] = []
   for await (const handle of folder.values()) {
-    if (handle.kind === 'file') found.push(await (handle as FileSystemFileHandle).getFile())
-    else found.push(...(await filesOf(handle as FileSystemDirectoryHandle)))
+    if (handle.kind === 'file') found.push(await handle.getFile())
+    else found.push(...(await filesOf(handle)))
   }
   return found
 }

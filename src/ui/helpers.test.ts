@@ -16,6 +16,7 @@ import { repoOf } from './panels/HubForm.tsx'
 import { actionsOf } from './panels/RunControls.tsx'
 import { visibleText } from './panels/RowPreview.tsx'
 import { suggestPrompts } from './prompts.ts'
+import { configDiff } from './store/config_diff.ts'
 import { INITIAL, INITIAL_CHOICES, type RunView } from './store/state.ts'
 
 const config = { method: 'lora', options: {}, run: defaults(RUN_OPTIONS) }
@@ -143,5 +144,15 @@ test('actions: the primary one is last, and only what can be done is offered', (
     'new',
     'try',
     'resume',
+  ])
+})
+
+test('runs are compared by option', () => {
+  const other = { method: 'lora', options: { r: 4, target_modules: ['q_proj', 'v_proj'] }, run: { ...config.run, lr: 0.5 } }
+  expect(configDiff(config, config)).toEqual([])
+  expect(configDiff(config, other)).toEqual([
+    { name: 'lr', a: String(config.run.lr), b: '0.5' },
+    { name: 'r', a: '–', b: '4' },
+    { name: 'target_modules', a: '–', b: 'q_proj, v_proj' },
   ])
 })

@@ -1,4 +1,4 @@
-/** @file The data set that comes with the page. */
+/** @file The data sets that come with the page: one a format, each with a clear before and after on the starter model. */
 export interface Sample {
   readonly id: string
   readonly title: string
@@ -6,12 +6,21 @@ export interface Sample {
   /** Relative to the page. */
   readonly path: string
 }
+
+/** The first one is chosen on the first visit. */
 export const SAMPLES: readonly Sample[] = [
+  { id: 'story-morals', title: 'Story morals', summary: 'Short stories; the answer is the moral.', path: 'samples/story-morals.jsonl' },
   {
-    id: 'sample',
-    title: 'Story morals',
-    summary: 'Short stories, each with its moral. The starter model cannot tell the moral yet.',
-    path: 'samples/morals.jsonl',
+    id: 'pirate-answers',
+    title: 'Pirate answers',
+    summary: 'Questions answered as a pirate would, in a CSV.',
+    path: 'samples/pirate-answers.csv',
+  },
+  {
+    id: 'butler-chat',
+    title: 'Butler chat',
+    summary: 'Conversations as messages, several turns each.',
+    path: 'samples/butler-chat.messages.jsonl',
   },
 ]
 

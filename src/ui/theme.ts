@@ -15,9 +15,23 @@ const blue: MantineColorsTuple = [
   '#1f3aa4',
 ]
 
+/** Mantine's dark greys, as the page has them. */
+const dark: MantineColorsTuple = [
+  '#ececf1',
+  '#b0b0bb',
+  '#9a9aa6',
+  '#6d6d79',
+  '#42424c',
+  '#2e2e36',
+  '#222228',
+  '#1a1a1e',
+  '#141417',
+  '#121214',
+]
+
 export const theme = createTheme({
   primaryColor: 'blue',
-  colors: { blue },
+  colors: { blue, dark },
   primaryShade: 8,
   autoContrast: true,
   fontFamily: 'var(--sans)',

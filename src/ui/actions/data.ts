@@ -76,9 +76,7 @@ async function open(choice: DataChoice, given: readonly File[], settings: Partia
         samplePrompts: 'format' in settings ? null : store.getState().choices.samplePrompts,
       },
     })
-    const kept = choice.kind === 'files' ? await keepFiles('data-files', given) : true
-    if (!kept)
-      dispatch({ type: 'notice', text: 'This browser has no room to keep the data files: after a reload they must be dropped again.' })
+    if (choice.kind === 'files') void keep(given)
   } catch (e) {
     if (mine !== generation) return
     const error = wireOf(e)
@@ -88,6 +86,11 @@ async function open(choice: DataChoice, given: readonly File[], settings: Partia
     return
   }
   await rebuildData()
+}
+
+async function keep(given: readonly File[]): Promise<void> {
+  if (!(await keepFiles('data-files', given)))
+    dispatch({ type: 'notice', text: 'This browser has no room to keep the data files: after a reload they must be dropped again.' })
 }
 
 async function putBack(previous: { choice: DataChoice; files: readonly File[]; settings: DataSettings }, error: WireError): Promise<void> {

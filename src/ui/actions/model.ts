@@ -78,9 +78,13 @@ async function request(choice: ModelChoice, given: readonly File[], abort: Abort
   files = given
   dispatch({ type: 'choose', patch: { model: choice } })
   dispatch({ type: 'model', patch: { status: 'ready', pending: null, info, progress: null, error: null } })
-  if (choice.kind === 'files' && !(await keepFiles('model-files', given)))
-    dispatch({ type: 'notice', text: 'This browser has no room to keep the model files: after a reload they must be dropped again.' })
+  if (choice.kind === 'files') void keep(given)
   await rebuildData()
+}
+
+async function keep(given: readonly File[]): Promise<void> {
+  if (!(await keepFiles('model-files', given)))
+    dispatch({ type: 'notice', text: 'This browser has no room to keep the model files: after a reload they must be dropped again.' })
 }
 
 /** Bring back the model that was there, with the failure still shown. */

@@ -8,6 +8,7 @@ import 'uplot/dist/uPlot.min.css'
 import { Card } from '../components/parts.tsx'
 import { VirtualTable } from '../components/VirtualTable.tsx'
 import { group, loss3, sig3, stepTime } from '../format.ts'
+import { configDiff } from '../store/config_diff.ts'
 import { bestEval } from '../store/reduce.ts'
 import { pointsOf } from '../store/points.ts'
 import type { RunView } from '../store/state.ts'
@@ -28,7 +29,8 @@ export function LossChart({ run, others }: { run: RunView; others: readonly RunV
   const plot = useRef<uPlot | null>(null)
   const scheme = useComputedColorScheme('light')
   const points = pointsOf(run.runId)
-  const other = others.some((r) => r.runId === compare) ? pointsOf(compare) : null
+  const compared = others.find((r) => r.runId === compare) ?? null
+  const other = compared ? pointsOf(compared.runId) : null
 
   const draw = useEffectEvent(() => {
     plot.current?.setData(alignedData(points, run.evals, other), !zoomed)
@@ -225,6 +227,7 @@ export function LossChart({ run, others }: { run: RunView; others: readonly RunV
         data-points={run.step}
         aria-label={`Loss by step, ${group(run.step)} of ${group(run.config.run.steps)} steps.${best ? ` Best held-out loss ${loss3(best.loss)} at step ${group(best.step)}.` : ''} Arrow keys read values, plus and minus zoom, 0 shows all. The table has the same figures.`}
       />
+      {compared && <Differences run={run} compared={compared} />}
       {table && (
         <div style={{ marginTop: 12 }}>
           <PointTable run={run} />
@@ -265,6 +268,18 @@ function Key({
       {name}
       {value !== null && value !== undefined && <b style={{ color: 'var(--ink)' }}>{loss3(value)}</b>}
     </span>
+  )
+}
+
+/** What the two runs on the chart do differently. */
+function Differences({ run, compared }: { run: RunView; compared: RunView }) {
+  const differences = configDiff(run.config, compared.config)
+  return (
+    <p className="small soft" data-testid="chart-differences" style={{ marginTop: 8 }}>
+      {differences.length === 0
+        ? `Same choices as ${compared.name}.`
+        : `${compared.name} had ${differences.map((d) => `${d.name} ${d.b} instead of ${d.a}`).join('; ')}.`}
+    </p>
   )
 }
 

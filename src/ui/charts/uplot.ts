@@ -53,7 +53,8 @@ export function options(
     cursor: { drag: { x: true, y: false, setScale: true }, points: { size: 7 }, y: false },
     scales: {
       x: { time: false, range: (u, lo, hi) => (zoomed(u) ? [lo, hi] : [0, Math.max(look.steps, hi || 1)]) },
-      y: { distr: look.log ? 3 : 1, range: (_, lo, hi) => lossRange(lo, hi, look.log) },
+      // uPlot declares the kinds of scale as a const enum, which isolated modules cannot read: 1 is linear, 3 logarithmic
+      y: Object.assign<uPlot.Scale, object>({ range: (_, lo, hi) => lossRange(lo, hi, look.log) }, { distr: look.log ? 3 : 1 }),
     },
     axes: [
       { ...axis, grid: { show: false }, size: 30, values: (_, ticks) => ticks.map((t) => (Number.isInteger(t) ? group(t) : '')) },

@@ -23,7 +23,6 @@ export function DataPanel() {
   const choice = useStudio((s) => s.choices.data)
   const model = useStudio((s) => s.model)
   const running = useStudio(isRunning)
-  const sample = SAMPLES[0]
   const p = data.progress
   const { summary } = data
   return (
@@ -53,22 +52,29 @@ export function DataPanel() {
       >
         JSONL, JSON, CSV, TSV, Parquet or TXT. {choice.kind === 'files' ? 'Drop another file to replace it.' : ''}
       </DropZone>
-      {sample && (
-        <div className="row note" style={{ alignItems: 'center' }}>
-          <div style={{ flex: '1 1 260px' }}>
-            <b>{sample.title}</b> <span className="soft">{sample.summary}</span>
+      <section className="card" style={{ paddingBlock: 10 }} aria-label="Data sets that come with the page">
+        {SAMPLES.map((sample, i) => (
+          <div className="row" key={sample.id} style={{ paddingBlock: 4, minHeight: 38 }}>
+            <div style={{ flex: '1 1 240px' }}>
+              <b>{sample.title}</b> <span className="soft">{sample.summary}</span>
+            </div>
+            {choice.kind === 'sample' && choice.id === sample.id ? (
+              <Tag tone="good">
+                <Check size={13} aria-hidden /> in use
+              </Tag>
+            ) : (
+              <Button
+                size="xs"
+                disabled={running}
+                onClick={() => void chooseSample(sample.id)}
+                data-testid={i === 0 ? 'use-sample' : `use-sample-${sample.id}`}
+              >
+                Use it
+              </Button>
+            )}
           </div>
-          {choice.kind === 'sample' ? (
-            <Tag tone="good">
-              <Check size={13} aria-hidden /> in use
-            </Tag>
-          ) : (
-            <Button size="xs" disabled={running} onClick={() => void chooseSample(sample.id)} data-testid="use-sample">
-              Use the sample
-            </Button>
-          )}
-        </div>
-      )}
+        ))}
+      </section>
       {data.error && (
         <ErrorCard error={data.error}>
           {summary && <span className="small soft">{summary.name} is still in use.</span>}

@@ -103,7 +103,7 @@ function MappingForm({ file }: { file: Inspection }) {
           data-testid="map-format"
           onChange={(f) => {
             if (f === null) return
-            setFormat(f as Format)
+            setFormat(f)
             setMapping(f === file.detection?.format ? file.detection.mapping : {})
           }}
         />

@@ -14,7 +14,7 @@ export function ModelFacts({ info }: { info: ModelInfo }) {
         <Facts
           wide
           entries={[
-            ['Architecture', `${info.architecture}`],
+            ['Architecture', info.architecture],
             ['Parameters', count(info.parameters)],
             ['Stored as', info.storage],
             ['Size on disk', bytes(info.fileBytes)],

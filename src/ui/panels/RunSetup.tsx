@@ -143,7 +143,7 @@ function LengthAndTime() {
             { value: 'epochs', label: 'Epochs' },
           ]}
           onChange={(unit) => {
-            setLength({ unit: unit as 'steps' | 'epochs' })
+            setLength({ unit: unit })
           }}
           data-testid="length-unit"
         />

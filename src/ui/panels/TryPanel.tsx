@@ -87,7 +87,6 @@ export function TryPanel() {
               data-testid="chat"
             />
           )}
-          <SamplingForm />
         </div>
       </Card>
       <div className="two">
@@ -117,6 +116,9 @@ export function TryPanel() {
           />
         </Answer>
       </div>
+      <Card title="How the next token is drawn">
+        <SamplingForm />
+      </Card>
       <SourceCard />
       <ExportCard />
     </>

@@ -142,6 +142,20 @@ test('a restored run is live and the only live one', () => {
   expect(s.current).toBe('a')
 })
 
+test('another model puts runs at rest and takes its adapter and plan along; the same model again does not', () => {
+  const info = (fingerprint: string) => ({ fingerprint }) as NonNullable<StudioState['model']['info']>
+  const source = { kind: 'adapter', name: 'x', method: 'lora', options: {}, trainable: 1, notes: [] } as const
+  const s = after(
+    { type: 'model', patch: { info: info('f1') } },
+    { type: 'run-started', run: live('a') },
+    { type: 'trying', patch: { source } },
+  )
+  expect(reduce(s, { type: 'model', patch: { info: info('f1') } }).trying.source).toEqual(source)
+  const other = reduce(s, { type: 'model', patch: { info: info('f2') } })
+  expect(only(other)).toMatchObject({ live: false, status: 'paused' })
+  expect(other.trying.source).toBeNull()
+})
+
 test('a deleted run is gone, and no longer shown', () => {
   const s = after({ type: 'runs-listed', runs: [summary('a', { status: 'paused' })] }, { type: 'run-deleted', runId: 'a' })
   expect([s.runs, s.current]).toEqual([[], null])

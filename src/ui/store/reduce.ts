@@ -2,17 +2,18 @@
 import type { EvalRecord, SampleRecord } from '../../train/run_config.ts'
 import type { RunSummary } from '../../worker/protocol.ts'
 import type { BroadcastEvent } from '../../worker/client.ts'
-import type {
-  Choices,
-  DataState,
-  EngineState,
-  ExportState,
-  ModelState,
-  PlanState,
-  RunView,
-  SideState,
-  StudioState,
-  TryState,
+import {
+  INITIAL,
+  type Choices,
+  type DataState,
+  type EngineState,
+  type ExportState,
+  type ModelState,
+  type PlanState,
+  type RunView,
+  type SideState,
+  type StudioState,
+  type TryState,
 } from './state.ts'
 
 export type Side = 'base' | 'tuned'
@@ -46,7 +47,7 @@ export function reduce(s: StudioState, e: StudioEvent): StudioState {
     case 'engine':
       return { ...s, engine: e.engine }
     case 'model':
-      return { ...s, model: { ...s.model, ...e.patch } }
+      return { ...s, ...(e.patch.info ? withoutOld(s, e.patch.info.fingerprint) : {}), model: { ...s.model, ...e.patch } }
     case 'data':
       return { ...s, data: { ...s.data, ...e.patch } }
     case 'plan':
@@ -120,6 +121,12 @@ const side = (s: StudioState, which: Side, patch: Partial<SideState>): StudioSta
   ...s,
   trying: { ...s.trying, [which]: { ...s.trying[which], ...patch } },
 })
+
+/** What belonged to another model goes with it: its run rests, its adapter and answers are gone. */
+const withoutOld = (s: StudioState, fingerprint: string): Partial<StudioState> =>
+  s.model.info === null || s.model.info.fingerprint === fingerprint
+    ? {}
+    : { runs: s.runs.map(atRest), trying: INITIAL.trying, exporting: INITIAL.exporting, plan: INITIAL.plan }
 
 /** A run the engine no longer holds, because another took its place. */
 const atRest = (r: RunView): RunView => (r.live ? { ...r, live: false, status: r.status === 'running' ? 'paused' : r.status } : r)

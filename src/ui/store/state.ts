@@ -169,7 +169,8 @@ export interface StudioState {
 
 const SIDE: SideState = { status: 'idle', text: '', result: null, scale: 1, error: null }
 
-export const SAMPLE_ID = 'sample'
+/** Of the data set that is there on the first visit. */
+export const SAMPLE_ID = 'story-morals'
 export const INITIAL_CHOICES: Choices = {
   step: 'model',
   model: { kind: 'starter' },

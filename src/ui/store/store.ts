@@ -13,13 +13,13 @@ export function restoredChoices(stored: unknown): Choices {
   const source = stored as Record<string, unknown>
   const kind = (v: unknown): string => (v === null ? 'null' : Array.isArray(v) ? 'array' : typeof v)
   const nullable: readonly string[] = ['samplePrompts', 'runName', 'prompt']
-  const entries = Object.entries(INITIAL_CHOICES).map(([k, initial]) => {
+  const entries = Object.entries(INITIAL_CHOICES).map(([k, initial]: [string, unknown]): [string, unknown] => {
     const v = source[k]
     const right = nullable.includes(k) ? v === null || kind(v) === (k === 'samplePrompts' ? 'array' : 'string') : kind(v) === kind(initial)
     if (!right) return [k, initial]
     return [k, kind(v) === 'object' && k !== 'model' && k !== 'data' ? { ...(initial as object), ...(v as object) } : v]
   })
-  const choices = Object.fromEntries(entries) as Choices
+  const choices = Object.fromEntries(entries) as unknown as Choices
   return STEP_IDS.includes(choices.step) ? choices : { ...choices, step: 'model' }
 }
 
