@@ -18,7 +18,7 @@ export interface MatmulShape {
   readonly segments: readonly number[]
 }
 export type MatmulChoice =
-  | { readonly kernel: typeof matmulSgkKernel; readonly constants: { TM: number; V: number; NT: number; SUBGROUP: number } }
+  | { readonly kernel: typeof matmulSgkKernel; readonly constants: { TM: number; V: number; NT: number; SPLIT: number; SUBGROUP: number } }
   | { readonly kernel: typeof matmulTileKernel; readonly constants: Record<never, number> }
   | { readonly kernel: typeof matmulAnyKernel; readonly constants: Record<never, number> }
 
@@ -33,8 +33,10 @@ export function chooseMatmul(target: TargetTraits, s: MatmulShape): MatmulChoice
     const TM = rows(s.M, 8)
     const widest = nt ? (SG < 8 ? 8 : 4) : SG < 8 && TM <= 8 ? 2 : 1
     const fits = (v: number) => v === 1 || s.N >= sgkColumns(nt, v, SG)
-    const V = [8, 4, 2, 1].find((v) => v <= widest && fits(v) && s.segments.every((c) => c % sgkColumns(nt, v, SG) === 0))
-    if (V !== undefined) return { kernel: matmulSgkKernel, constants: { TM, V, NT: nt ? 1 : 0, SUBGROUP: SG } }
+    const V = [8, 4, 2, 1].find((v) => v <= widest && fits(v))!
+    const startsAt = (columns: number) => s.segments.every((c) => c % columns === 0)
+    const SPLIT = startsAt(sgkColumns(nt, V, SG)) ? 0 : 1
+    if (startsAt(SG)) return { kernel: matmulSgkKernel, constants: { TM, V, NT: nt ? 1 : 0, SPLIT, SUBGROUP: SG } }
     return { kernel: matmulTileKernel, constants: {} }
   }
   return { kernel: matmulTileKernel, constants: {} }

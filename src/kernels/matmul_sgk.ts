@@ -10,8 +10,10 @@ export const sgkColumns = (nt: boolean, V: number, subgroup: number): number => 
 /** The sum over one inner dimension, unrolled over a chunk of KC. `K`, `row(i)` and the loads are WGSL expressions. */
 interface Phase {
   readonly K: string
-  /** WGSL of element k of row i of the broadcast operand. */
-  readonly a: (i: number, k: string) => string
+  /** WGSL of element k of row i of the broadcast operand; `v`: for the v-th columns alone, where `perColumn`. */
+  readonly a: (i: number, k: string, v: number) => string
+  /** The broadcast operand differs between a lane's V columns (their segments do). NT only. */
+  readonly perColumn?: boolean
   /** Statements declaring, for the 4 k's from `k` on: NT: `w{v}` vec4 along k; NN, TN: `w{v}_{kk}` vec4 along the columns. */
   readonly load: (q: number, k: string) => string[]
   /** K is a multiple of the chunk, so no guard is needed. */
@@ -21,12 +23,16 @@ interface Phase {
 function phase(p: Phase, nt: boolean, TM: number, V: number, SG: number): string[] {
   const KC = Math.max(8, SG)
   const parts = KC / SG
+  const copies = p.perColumn ? V : 1
   const out: string[] = [`for (var k0 = 0u; k0 < ${p.K}; k0 += ${KC}u) {`]
   for (const s of range(parts)) {
     out.push(`let ka${s} = k0 + ${s * SG}u + lane;`)
     if (!p.exact) out.push(`let kc${s} = min(ka${s}, ${p.K} - 1u); let in${s} = ka${s} < ${p.K};`)
     for (const i of range(TM))
-      out.push(p.exact ? `let a${i}_${s} = ${p.a(i, `ka${s}`)};` : `let a${i}_${s} = select(0.0, ${p.a(i, `kc${s}`)}, in${s});`)
+      for (const c of range(copies)) {
+        const name = `a${i}_${s}${p.perColumn ? `_${c}` : ''}`
+        out.push(p.exact ? `let ${name} = ${p.a(i, `ka${s}`, c)};` : `let ${name} = select(0.0, ${p.a(i, `kc${s}`, c)}, in${s});`)
+      }
   }
   for (const q of range(KC / 4)) {
     out.push('{')
@@ -34,12 +40,19 @@ function phase(p: Phase, nt: boolean, TM: number, V: number, SG: number): string
     out.push(...p.load(q, p.exact ? `(k0 + ${q * 4}u)` : nt ? `min(k0 + ${q * 4}u, ${p.K} - 4u)` : `(k0 + ${q * 4}u)`))
     for (const kk of range(4)) {
       const k = q * 4 + kk
-      const source = (i: number) => `subgroupBroadcast(a${i}_${Math.floor(k / SG)}, ${k % SG}u)`
+      const source = (i: number, c = '') => `subgroupBroadcast(a${i}_${Math.floor(k / SG)}${c}, ${k % SG}u)`
+      /** The broadcast operand against the columns of group g. */
+      const rows = (i: number, g: number): string => {
+        const width = Math.min(V, 4)
+        if (!p.perColumn) return `${vec(width)}(${source(i)})`
+        return `${vec(width)}(${range(width)
+          .map((j) => source(i, `_${g * 4 + j}`))
+          .join(', ')})`
+      }
       if (nt) {
         out.push(...ntColumns(V, kk))
         for (const i of range(TM))
-          for (const g of range(Math.ceil(V / 4)))
-            out.push(`acc${i}_${g} = fma(${vec(Math.min(V, 4))}(${source(i)}), b${kk}_${g}, acc${i}_${g});`)
+          for (const g of range(Math.ceil(V / 4))) out.push(`acc${i}_${g} = fma(${rows(i, g)}, b${kk}_${g}, acc${i}_${g});`)
       } else {
         for (const i of range(TM)) {
           out.push(`let s${i}_${kk} = vec4f(${source(i)});`)
@@ -83,7 +96,7 @@ function weightLoads(format: string, nt: boolean, V: number): Phase['load'] {
     )
 }
 
-function generate({ TM, V, SUBGROUP: SG }: Record<'TM' | 'V' | 'SUBGROUP', number>, flags: ReadonlySet<string>): string {
+function generate({ TM, V, SPLIT, SUBGROUP: SG }: Record<'TM' | 'V' | 'SPLIT' | 'SUBGROUP', number>, flags: ReadonlySet<string>): string {
   const nt = !flags.has('layout_nn') && !flags.has('layout_tn')
   const tn = flags.has('layout_tn')
   const format = [...flags].find((f) => f.startsWith('w_'))!
@@ -115,7 +128,12 @@ function generate({ TM, V, SUBGROUP: SG }: Record<'TM' | 'V' | 'SUBGROUP', numbe
     ),
   )
   if (flags.has('lora')) {
-    if (nt) out.push('let h_off = (select(0u, 1u, tile_col >= params.seg0) + select(0u, 1u, tile_col >= params.seg1)) * params.R;')
+    // A segment starts at a multiple of the subgroup: the v-th columns of a tile lie in one, though the tile may not.
+    if (nt)
+      for (const v of range(V))
+        out.push(
+          `let at${v} = tile_col + ${v * SG}u; let h_off${v} = (select(0u, 1u, at${v} >= params.seg0) + select(0u, 1u, at${v} >= params.seg1)) * params.R;`,
+        )
     const load: Phase['load'] = nt
       ? (_q, k) => range(V).map((v) => `let w${v} = lb[(min(col${v}, params.N - 1u) * params.R + ${k}) >> 2u];`)
       : (_q, k) =>
@@ -123,7 +141,19 @@ function generate({ TM, V, SUBGROUP: SG }: Record<'TM' | 'V' | 'SUBGROUP', numbe
             range(V).map((v) => `let w${v}_${kk} = lb[(min(${k} + ${kk}u, params.R - 1u) * params.N + col${v}) >> 2u];`),
           )
     out.push(
-      ...phase({ K: 'params.R', a: (i, k) => `h[m${i} * params.h_ld + ${nt ? 'h_off + ' : ''}${k}]`, load, exact: false }, nt, TM, V, SG),
+      ...phase(
+        {
+          K: 'params.R',
+          a: (i, k, v) => `h[m${i} * params.h_ld + ${nt ? `h_off${v} + ` : ''}${k}]`,
+          perColumn: nt && SPLIT === 1,
+          load,
+          exact: false,
+        },
+        nt,
+        TM,
+        V,
+        SG,
+      ),
     )
   }
   for (const i of range(TM)) {
@@ -141,14 +171,14 @@ function generate({ TM, V, SUBGROUP: SG }: Record<'TM' | 'V' | 'SUBGROUP', numbe
   return out.join('\n')
 }
 
-/** TM: rows of a tile. V: columns a lane (NT) or groups of 4 columns a lane (NN, TN). K and N are multiples of 4, offsets and ldb too. */
+/** TM: rows of a tile. V: columns a lane (NT) or groups of 4 columns a lane (NN, TN). SPLIT: segments may begin inside a tile, at multiples of the subgroup. K and N are multiples of 4, offsets and ldb too. */
 export const matmulSgkKernel = defineKernel({
   name: 'matmul_sgk',
   bindings: MATMUL_BINDINGS,
   uniforms: MATMUL_UNIFORMS,
   flags: MATMUL_FLAGS,
   variants: MATMUL_VARIANTS,
-  constants: { TM: 8, V: 1, NT: 0, SUBGROUP: 8 },
+  constants: { TM: 8, V: 1, NT: 0, SPLIT: 0, SUBGROUP: 8 },
   subgroups: 'required',
   generate,
   grid: ({ M, N }, { TM, V, NT, SUBGROUP }) => [ceilDiv(N, sgkColumns(NT === 1, V, SUBGROUP)), ceilDiv(M, TM)],

@@ -101,6 +101,7 @@ describe.each(FORMATS)('%s weight', (format) => {
   test.each([
     [8, [] as number[], 96],
     [4, [32, 64], 96],
+    [8, [40, 72], 104],
     [3, [36], 100],
   ])('low-rank update r=%i, segments %j: value and all gradients', async (r, segments, N) => {
     const [M, K, scale] = [37, 64, 0.5]
