@@ -15,7 +15,7 @@ import { parseOptions } from '../options.ts'
 import type { AnyInputMethod, AnyLinearMethod, Json } from '../peft/method.ts'
 import { METHODS } from '../peft/registry.ts'
 import { suffixes } from '../peft/targets.ts'
-import { methodOf } from '../train/adapter.ts'
+import { methodOf } from '../train/load_adapter.ts'
 import { type ModelBundle, openBundle } from '../train/bundle.ts'
 import { type LoadedAdapter, openAdapter } from '../train/tunable.ts'
 import { parsePairs } from './args.ts'
@@ -79,7 +79,7 @@ function contradicts(
   value: unknown,
   { config }: ModelBundle,
 ): boolean {
-  const facts = { targets: ['x'], baseModel: '', hiddenSize: config.hiddenSize, layers: config.layers, heads: config.heads }
+  const facts = { targets: ['x'], paths: ['x'], paths: ['x'], baseModel: '', hiddenSize: config.hiddenSize, layers: config.layers, heads: config.heads }
   const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b)
   if (same(options[name], value)) return false
   const wanted = parseOptions(method.options, { ...options, [name]: value })

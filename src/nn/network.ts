@@ -2,7 +2,7 @@
 import { checkpoint } from '../autograd/backward.ts'
 import { attention } from '../autograd/ops/attention.ts'
 import { cachedAttention, appendKv } from '../autograd/ops/cached_attention.ts'
-import { addBias, concatColumns } from '../autograd/ops/columns.ts'
+import { addBias, concatColumns, sliceColumns } from '../autograd/ops/columns.ts'
 import { embed, embedWithPrompt } from '../autograd/ops/embedding.ts'
 import { linear, type RowRange } from '../autograd/ops/linear.ts'
 import { rmsNorm } from '../autograd/ops/norm.ts'
@@ -44,7 +44,8 @@ export interface LinearGroup {
   readonly name: string
   readonly members: readonly Member[]
   readonly weight: Weight
-  readonly bias: Tensor | null
+  /** Frozen bias of `rows` rows, or null: the layer has none. */
+  bias(from: number, rows: number): Tensor | null
   readonly residual: Tensor | null
   base(x: Tensor, range: RowRange, o: { residual: boolean }): Tensor
 }
@@ -105,14 +106,19 @@ export class Network {
     const parts = stores.map((store, i) => {
       const weight = this.#matrix(`${group}#${i}`, () => bindMatrix(this.graph, store))
       const bias = store.bias && this.#cached(`${group}#${i}.bias`, () => bindVector(this.graph, store.bias!))
+      const partOf = (from: number, rows: number): Tensor | null =>
+        bias &&
+        (rows === weight.rows
+          ? bias
+          : sliceColumns(this.graph.leaf(store.bias!.data.storage, [1, weight.rows], { byteOffset: store.bias!.data.byteOffset }), from, rows))
       const own = stores.length === 1 ? residual : null
       const site: LinearGroup = {
         name: group,
         members: store.members,
         weight,
-        bias,
+        bias: partOf,
         residual: own,
-        base: (v, range, o) => baseLinear(v, weight, bias, o.residual ? own : null, range),
+        base: (v, range, o) => baseLinear(v, weight, partOf(range.from, range.rows), o.residual ? own : null, range),
       }
       return this.o.hook?.(x, site) ?? site.base(x, { from: 0, rows: weight.rows }, { residual: true })
     })
@@ -160,9 +166,7 @@ export class Network {
 
 /** A frozen bias is added in the matmul, a trained one by an op of its own. */
 function baseLinear(x: Tensor, w: Weight, bias: Tensor | null, residual: Tensor | null, range: RowRange): Tensor {
-  const whole = range.from === 0 && range.rows === w.rows
-  if (bias && (bias.needsGrad || !whole)) {
-    if (!whole) throw new ShapeError('linear', 'the bias of a whole fused layer', bias.shape)
+  if (bias?.needsGrad) {
     const y = addBias(linear(x, w, { range }), bias)
     return residual ? add(y, residual) : y
   }

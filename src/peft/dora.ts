@@ -11,6 +11,7 @@ import {
   loraFromConfig,
   loraInitialise,
   loraParams,
+  loraReplaces,
   loraScale,
   loraTargets,
   standaloneFactors,
@@ -67,6 +68,7 @@ export const dora = defineLinear<typeof LORA_OPTIONS, Param>({
       return (v * p.lora_magnitude_vector[n]!) / norms[n]!
     })
   },
+  replaces: loraReplaces,
   standalone: (p, start, o) => {
     const { options, params } = standaloneFactors(p, start, o)
     return { options, params: { ...params, lora_magnitude_vector: new Float32Array(p.lora_magnitude_vector) } }

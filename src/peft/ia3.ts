@@ -1,6 +1,7 @@
 /** @file (IA)³: learned vectors scale keys, values and the inner activations of the feed-forward block (Liu et al. 2022). */
 import { mulColumns } from '../autograd/ops/columns.ts'
 import { add } from '../autograd/ops/pointwise.ts'
+import { AdapterError } from '../errors.ts'
 import { names, type Values } from '../options.ts'
 import { defineLinear } from './method.ts'
 import { configTargets, requireOff, selectTargets } from './targets.ts'
@@ -19,8 +20,18 @@ const OPTIONS = {
     suggestions: [],
   }),
 } as const
+/** Matches no module: a list of names may not be empty. */
+const NONE = '(none)'
 const isFeedForward = (name: string, o: Values<typeof OPTIONS>): boolean =>
   o.feedforward_modules.some((f) => name === f || name.endsWith(`.${f}`))
+
+/** PEFT wants feed-forward modules among the targets, under the same names: suffixes where each means one kind of layer, else paths. */
+function feedForwardTargets(o: Values<typeof OPTIONS>, targets: readonly string[], paths: readonly string[]) {
+  const kinds = targets.map((t) => new Set(paths.filter((p) => p === t || p.endsWith(`.${t}`)).map((p) => isFeedForward(p, o))))
+  if (kinds.every((k) => k.size === 1))
+    return { target_modules: targets, feedforward_modules: targets.filter((_, i) => kinds[i]!.has(true)) }
+  return { target_modules: paths, feedforward_modules: paths.filter((p) => isFeedForward(p, o)) }
+}
 
 /** y = l ∘ (W x + b), or W (l ∘ x) + b in feed-forward layers (https://arxiv.org/abs/2205.05638, section 3.3). */
 export const ia3 = defineLinear<typeof OPTIONS, 'ia3_l'>({
@@ -48,9 +59,10 @@ export const ia3 = defineLinear<typeof OPTIONS, 'ia3_l'>({
     const feedForward = isFeedForward(name, o)
     return W.map((v, i) => v * ia3_l[feedForward ? i % inFeatures : Math.floor(i / inFeatures)]!)
   },
-  toConfig: (o, { targets }) => ({
-    target_modules: targets,
-    feedforward_modules: o.feedforward_modules.filter((f) => targets.includes(f)),
+  // The scale of the output comes after the bias (peft/tuners/ia3/layer.py, Linear.merge).
+  mergeBias: ({ name }, bias, { ia3_l }, o) => (isFeedForward(name, o) ? bias : bias.map((v, i) => v * ia3_l[i]!)),
+  toConfig: (o, { targets, paths }) => ({
+    ...feedForwardTargets(o, targets, paths),
     exclude_modules: null,
     fan_in_fan_out: false,
     init_ia3_weights: true,
@@ -59,10 +71,13 @@ export const ia3 = defineLinear<typeof OPTIONS, 'ia3_l'>({
   matches: () => true,
   fromConfig: (config) => {
     requireOff(config, ['modules_to_save', 'fan_in_fan_out'])
-    const ff = config.feedforward_modules
-    return {
-      target_modules: configTargets(config),
-      feedforward_modules: Array.isArray(ff) && ff.length > 0 ? ff.map(String) : ['(none)'],
-    }
+    const ff = config.feedforward_modules ?? OPTIONS.feedforward_modules.default
+    if (!Array.isArray(ff) || !ff.every((f): f is string => typeof f === 'string' && f !== ''))
+      throw new AdapterError(`feedforward_modules = ${JSON.stringify(ff)} is not supported: expected a list of module names`, {
+        where: 'adapter_config.json',
+        why: 'it says which vectors scale the input of a layer and which its output',
+        fix: 'Write the names of the modules in place of the expression',
+      })
+    return { target_modules: configTargets(config), feedforward_modules: ff.length > 0 ? ff : [NONE] }
   },
 })

@@ -1,6 +1,7 @@
 /** @file LoRA (Hu et al. 2021) with rsLoRA's scale, LoRA+'s learning rates, dropout, and the PiSSA and OLoRA initialisations. */
 import { dropout } from '../autograd/ops/dropout.ts'
 import { lowRankLinear } from '../autograd/ops/linear.ts'
+import { AdapterError, OptionError } from '../errors.ts'
 import { bool, choice, float, int, names, type Values } from '../options.ts'
 import type { Tensor } from '../tensor/graph.ts'
 import { truncatedQr, truncatedSvd } from './decompose.ts'
@@ -113,6 +114,11 @@ export function addUpdate(
  * The scale s of the update goes into PiSSA's factors, and stays outside of OLoRA's, as in PEFT's src/peft/tuners/lora/layer.py. */
 export async function decomposedInit(site: HostSite, o: LoraValues): Promise<Initial> {
   const { r } = o
+  if (2 * r > LORA_OPTIONS.r.max)
+    throw new OptionError(`got ${r}, expected at most ${LORA_OPTIONS.r.max / 2} with init_lora_weights = ${o.init_lora_weights}`, {
+      where: 'r',
+      why: 'the adapter that others can load has twice the rank',
+    })
   const scale = loraScale(o)
   const W = new Float32Array(await site.weight())
   const { outFeatures: N, inFeatures: K } = site
@@ -122,10 +128,10 @@ export async function decomposedInit(site: HostSite, o: LoraValues): Promise<Ini
   const params = { lora_A: A.map((v) => v * s), lora_B: B.map((v) => v * s) }
   return { params, residual: addUpdate(W, params.lora_A, params.lora_B, r, -scale) }
 }
+/** PiSSA and OLoRA train beside what they left of the weight. */
+export const loraReplaces = (o: LoraValues): boolean => o.init_lora_weights === 'pissa' || o.init_lora_weights === 'olora'
 export const loraInitialise: NonNullable<Declared['initialise']> = async (site, o, draw) =>
-  o.init_lora_weights === 'pissa' || o.init_lora_weights === 'olora'
-    ? decomposedInit(site, o)
-    : { params: { lora_A: draw('lora_A'), lora_B: draw('lora_B') } }
+  loraReplaces(o) ? decomposedInit(site, o) : { params: { lora_A: draw('lora_A'), lora_B: draw('lora_B') } }
 
 /** W - s B₀ A₀ + s B A as an update of rank 2 r of the original W: A' = [A; A₀], B' = [B, -B₀], with the same scale
  * (PEFT's subtract_mutated_init, src/peft/tuners/lora/model.py). */
@@ -188,16 +194,29 @@ const UNSUPPORTED = [
   'monteclora_config',
 ] as const
 
+/** How the adapter was initialised matters after training only where that changed the frozen weight (peft/tuners/lora/layer.py, update_layer). */
+function loadedInit(init: unknown): LoraValues['init_lora_weights'] {
+  const name = typeof init === 'string' ? init.toLowerCase() : ''
+  if (name.startsWith('pissa')) return 'pissa'
+  if (name === 'olora') return 'olora'
+  if (name.startsWith('corda') || name === 'loftq' || name === 'lora_ga')
+    throw new AdapterError(`init_lora_weights = ${JSON.stringify(init)} is not supported`, {
+      where: 'adapter_config.json',
+      why: 'the adapter was trained beside weights that this initialisation had changed, and they are not in its files',
+      fix: 'Save it with path_initial_model_for_weight_conversion, which makes a LoRA of the original model, or merge it with PEFT and load the merged model',
+    })
+  return 'true'
+}
+
 export function loraFromConfig(config: Json): LoraValues {
   requireOff(config, UNSUPPORTED)
-  const init = config.init_lora_weights
   return {
     r: numberField(config, 'r', 8),
     alpha: numberField(config, 'lora_alpha', 8),
     dropout: numberField(config, 'lora_dropout', 0),
     use_rslora: config.use_rslora === true,
     loraplus_lr_ratio: 1,
-    init_lora_weights: init === 'pissa' || init === 'olora' ? init : 'true',
+    init_lora_weights: loadedInit(config.init_lora_weights),
     target_modules: configTargets(config),
   }
 }
@@ -219,6 +238,7 @@ export const lora = defineLinear<typeof LORA_OPTIONS, Param>({
   initialise: loraInitialise,
   forward: (x, site, p, o, ctx) => loraForward(x, site, p, o, ctx, site.residual, site.bias),
   merge: (_site, W, p, o) => addUpdate(W, p.lora_A, p.lora_B, o.r, loraScale(o)),
+  replaces: loraReplaces,
   standalone: standaloneFactors,
   toConfig: (o, { targets }) => loraConfig(o, targets, false),
   matches: (c) => c.use_dora !== true,

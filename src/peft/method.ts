@@ -61,8 +61,10 @@ export interface Initial {
 
 /** What a config needs to know beyond the options. */
 export interface ConfigFacts {
-  /** Suffixes or paths that the adapter sits on. */
+  /** Names that select exactly the layers the adapter sits on: last components of their paths, or the paths themselves where those would select more. */
   readonly targets: readonly string[]
+  /** Their paths. */
+  readonly paths: readonly string[]
   readonly baseModel: string
   readonly hiddenSize: number
   readonly layers: number
@@ -103,6 +105,10 @@ export interface LinearMethod<O extends Options, P extends string> extends Commo
   forward(x: Tensor, site: LinearSite, p: Readonly<Record<P, Tensor>>, o: Values<O>, ctx: MethodContext): Tensor
   /** The weight [out, in] that alone equals the adapted layer, on the host. */
   merge(site: HostSite, weight: Float32Array<ArrayBuffer>, p: Readonly<Record<P, Float32Array>>, o: Values<O>): Float32Array<ArrayBuffer>
+  /** The bias that goes with the merged weight, where the method changes it too. */
+  mergeBias?(site: HostSite, bias: Float32Array<ArrayBuffer>, p: Readonly<Record<P, Float32Array>>, o: Values<O>): Float32Array<ArrayBuffer>
+  /** Whether `initialise` returns a residual in place of the frozen weight. */
+  replaces?(o: Values<O>): boolean
   /** The same layer beside the original weight, where initialisation replaced it: what others can load. `start`: what `initialise` returned. */
   standalone?(
     p: Readonly<Record<P, Float32Array>>,

@@ -20,6 +20,13 @@ export function selectTargets(wanted: readonly string[], available: readonly str
 /** Last components of module paths, once each. */
 export const suffixes = (paths: readonly string[]): string[] => [...new Set(paths.map((p) => p.split('.').at(-1)!))]
 
+/** The shortest names that select exactly `paths` out of `available`: their last components, or the paths where those would select more. */
+export function shortNames(paths: readonly string[], available: readonly string[]): readonly string[] {
+  const names = suffixes(paths)
+  const selected = available.filter((p) => names.some((n) => p.endsWith(`.${n}`)))
+  return selected.length === paths.length ? names.sort() : paths
+}
+
 /** `target_modules` of a config as names; a regular expression or all-linear is kept as one name (the tensors decide what is there). */
 export function configTargets(config: Json): readonly string[] {
   const t = config.target_modules

@@ -1,20 +1,18 @@
 /** @file A method at work on a model: its parameters placed, initialised, loaded, saved, and its hook into the network. */
 import { concatColumns } from '../autograd/ops/columns.ts'
 import { mix } from '../autograd/ops/pointwise.ts'
-import { AdapterError, RunError } from '../errors.ts'
-import { toFloat32 } from '../io/dequantize.ts'
-import type { StoredTensor } from '../io/source.ts'
+import { RunError } from '../errors.ts'
 import type { LinearGroup, LinearHook } from '../nn/network.ts'
 import { parseOptions, type Values, type Options } from '../options.ts'
-import type { AnyInputMethod, AnyLinearMethod, AnyMethod, ConfigFacts, HostSite, Json, LinearSite } from '../peft/method.ts'
-import { suffixes } from '../peft/targets.ts'
+import type { AnyInputMethod, AnyLinearMethod, ConfigFacts, HostSite, Json, LinearSite } from '../peft/method.ts'
+import { shortNames } from '../peft/targets.ts'
 import { type Graph, numel, type Scalar, type Shape, type Tensor } from '../tensor/graph.ts'
 import { type ModelBundle, readFloats } from './bundle.ts'
 import { BLOCK, type Entry, ParamSet } from './param_set.ts'
 import { drawInit, uniformStream } from './rng.ts'
 
 /** Name of a method's parameter in PEFT's state dict. */
-const stateKey = (module: string, suffix: string): string => `base_model.model.${module}.${suffix}`
+export const stateKey = (module: string, suffix: string): string => `base_model.model.${module}.${suffix}`
 export const PROMPT_KEY = 'prompt_embeddings'
 type LinearParam = Extract<ModelBundle['params'][number], { kind: 'linear' }>
 
@@ -79,6 +77,10 @@ export class Adapter {
     members.forEach((param, i) => this.#sites.set(param.name, { param, entries: entries[i]!, fused }))
   }
 
+  /** Whether initialisation takes something out of the frozen weights. */
+  get replaces(): boolean {
+    return this.method.slot === 'linear' && this.method.replaces?.(this.options) === true
+  }
   /** Module paths that the method sits on. */
   get targets(): readonly string[] {
     return [...this.#sites.keys()]
@@ -168,7 +170,8 @@ export class Adapter {
 
   config(baseModel: string): Json {
     const { heads, layers, hiddenSize } = this.bundle.config
-    const f: ConfigFacts = { targets: suffixes(this.targets).sort(), baseModel, hiddenSize, layers, heads }
+    const paths = [...this.targets].sort()
+    const f: ConfigFacts = { targets: shortNames(paths, this.bundle.linears), paths, baseModel, hiddenSize, layers, heads }
     return {
       ...this.method.toConfig(this.options, f),
       peft_type: this.method.peftType,
@@ -191,22 +194,28 @@ export class Adapter {
 
   /** The frozen weight of a module with the adapter written into it, [out, in]. */
   async mergedWeight(name: string, state: State): Promise<Float32Array<ArrayBuffer>> {
+    const { method, site, p } = this.#merging(name, state)
+    // Where initialisation replaced the frozen weight, the update belongs to the remainder.
+    const replaced = this.replaces && method.initialise ? await method.initialise(site, this.options, () => new Float32Array(0)) : null
+    return method.merge(site, replaced?.residual ?? new Float32Array(await site.weight()), p, this.options)
+  }
+  /** The bias that belongs to it. */
+  async mergedBias(name: string, state: State): Promise<Float32Array<ArrayBuffer>> {
+    const { method, site, p } = this.#merging(name, state)
+    const bias = await readFloats(this.bundle, `${name}.bias`, [site.outFeatures])
+    return method.mergeBias?.(site, bias, p, this.options) ?? bias
+  }
+  #merging(name: string, state: State) {
     const { method, bundle } = this
     const own = this.#sites.get(name)
     if (method.slot !== 'linear' || !own) throw new RunError(`${name} has no adapter to merge`, { where: method.title })
-    const site = hostSite(bundle, own.param)
     const p = Object.fromEntries(Object.entries(own.entries).map(([k, e]) => [k, state.get(e.key)!.data]))
-    const init: unknown = this.options.init_lora_weights
-    // Where initialisation replaced the frozen weight, the update belongs to the remainder.
-    const replaced =
-      method.initialise && (init === 'pissa' || init === 'olora')
-        ? await method.initialise(site, this.options, () => new Float32Array(0))
-        : null
-    return method.merge(site, replaced?.residual ?? new Float32Array(await site.weight()), p, this.options)
+    return { method, site: hostSite(bundle, own.param), p }
   }
 }
 
-const facts = (p: LinearParam): Pick<HostSite, 'name' | 'inFeatures' | 'outFeatures'> => ({
+/** What a method's parameters depend on. */
+export const facts = (p: LinearParam): Pick<HostSite, 'name' | 'inFeatures' | 'outFeatures'> => ({
   name: p.name,
   inFeatures: p.cols,
   outFeatures: p.rows,
@@ -228,7 +237,7 @@ function siteOf(group: LinearGroup, members: LinearGroup['members']): LinearSite
     weight: group.weight,
     range: { from, rows },
     segments: members.slice(1).map((m) => m.from - from),
-    bias: whole ? group.bias : null,
+    bias: group.bias(from, rows),
     residual: whole ? group.residual : null,
     base: (x, { residual = true } = {}) => group.base(x, { from, rows }, { residual: residual && whole }),
   }
@@ -238,83 +247,4 @@ function byGroup(b: ModelBundle): LinearParam[][] {
   const groups = new Map<string, LinearParam[]>()
   for (const p of b.params) if (p.kind === 'linear') groups.set(p.group, [...(groups.get(p.group) ?? []), p])
   return [...groups.values()]
-}
-
-/** The method and options of an adapter_config.json. Throws AdapterError where there is none here. */
-export function methodOf(config: Json, methods: Iterable<AnyMethod>): { method: AnyLinearMethod | AnyInputMethod; options: Json } {
-  const type = config.peft_type
-  const list = [...methods]
-  for (const m of list)
-    if (m.slot !== 'weights' && m.peftType === type && m.matches(config)) return { method: m, options: m.fromConfig(config) }
-  const known = [...new Set(list.flatMap((m) => (m.slot === 'weights' ? [] : [m.peftType])))].join(', ')
-  throw new AdapterError(`peft_type ${JSON.stringify(type ?? null)} is not supported`, {
-    where: 'adapter_config.json',
-    why: 'it says what the tensors mean',
-    fix: `Use an adapter of one of: ${known}`,
-  })
-}
-
-/** Read an adapter's tensors and find the modules they sit on. Checks names and shapes against the model. */
-export async function loadState(
-  b: ModelBundle,
-  method: AnyLinearMethod | AnyInputMethod,
-  options: Json,
-  tensors: ReadonlyMap<string, StoredTensor>,
-): Promise<{ values: State; targets: readonly string[] }> {
-  const values = new Map<string, { shape: Shape; data: Float32Array<ArrayBuffer> }>()
-  const o = parseOptions(method.options, options)
-  const read = async (key: string, t: StoredTensor, shape: Shape): Promise<void> => {
-    if (t.shape.length !== shape.length || t.shape.some((n, i) => n !== shape[i]))
-      throw new AdapterError(`the shape is [${t.shape.join(', ')}], this model and config need [${shape.join(', ')}]`, {
-        where: `adapter_model.safetensors, ${t.name}`,
-        why: 'the adapter was trained on another model, or its config was changed',
-        fix: 'Load the model that the adapter was trained on',
-      })
-    const data = toFloat32(t.type, await t.source.read(t.offset, t.bytes), numel(shape))
-    const bad = data.findIndex((v) => !Number.isFinite(v))
-    if (bad >= 0)
-      throw new AdapterError(`element ${bad} is ${data[bad]}`, {
-        where: `adapter_model.safetensors, ${t.name}`,
-        why: 'every output would be NaN',
-        fix: 'Export the adapter again from a run that did not diverge',
-      })
-    values.set(key, { shape, data })
-  }
-  if (method.slot === 'input') {
-    const t = tensors.get(PROMPT_KEY)
-    if (!t)
-      throw new AdapterError(`the tensor ${PROMPT_KEY} is missing`, { where: 'adapter_model.safetensors', fix: 'Export the adapter again' })
-    await read(PROMPT_KEY, t, [method.virtualTokens(o), b.config.hiddenSize])
-    return { values, targets: [] }
-  }
-  // "….lora_magnitude_vector.weight" and an adapter's name left in a key are accepted, as PEFT does.
-  const normal = (name: string) => name.replace(/\.default(?=\.|$)/, '').replace(/(lora_magnitude_vector)\.weight$/, '$1')
-  const byKey = new Map([...tensors].map(([name, t]) => [normal(name), t]))
-  const targets: string[] = []
-  for (const p of b.params) {
-    if (p.kind !== 'linear') continue
-    const specs = Object.entries(method.params(facts(p), o)).map(([name, spec]) => ({ key: stateKey(p.name, method.key(name)), spec }))
-    const found = specs.filter(({ key }) => byKey.has(key))
-    if (found.length === 0) continue
-    const missing = specs.find(({ key }) => !byKey.has(key))
-    if (missing)
-      throw new AdapterError(`the tensor ${missing.key} is missing`, {
-        where: 'adapter_model.safetensors',
-        why: `${found[0]!.key} is there, and the two belong together`,
-        fix: 'Export the adapter again',
-      })
-    for (const { key, spec } of specs) {
-      await read(key, byKey.get(key)!, spec.shape)
-      byKey.delete(key)
-    }
-    targets.push(p.name)
-  }
-  const left = [...byKey.keys()][0]
-  if (left !== undefined || targets.length === 0)
-    throw new AdapterError(left === undefined ? 'there is no tensor for this model' : `the tensor ${left} has no place in this model`, {
-      where: 'adapter_model.safetensors',
-      why: 'the adapter was trained on a model with other layers, or with another method',
-      fix: 'Load the model that the adapter was trained on',
-    })
-  return { values, targets }
 }

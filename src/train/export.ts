@@ -32,8 +32,7 @@ export type ExportItem =
 /** The adapter's state and options in the form that needs no replaced weights (PiSSA and OLoRA become LoRA of twice the rank). */
 async function standalone(adapter: Adapter, state: State, seed: number): Promise<{ adapter: Adapter; state: State }> {
   const { method, bundle, options } = adapter
-  const init: unknown = options.init_lora_weights
-  if (method.slot !== 'linear' || !method.standalone || (init !== 'pissa' && init !== 'olora')) return { adapter, state }
+  if (method.slot !== 'linear' || !method.standalone || !adapter.replaces) return { adapter, state }
   const start = (await adapter.initial(seed)).values
   const out = new Map<string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }>()
   let made: Adapter | null = null
@@ -79,7 +78,10 @@ export function modelFiles(
         why: 'it acts on the input, not on a weight',
         fix: 'Export the adapter instead',
       })
-    for (const name of change.adapter.targets) values.set(`${name}.weight`, () => change.adapter.mergedWeight(name, change.state))
+    for (const name of change.adapter.targets) {
+      values.set(`${name}.weight`, () => change.adapter.mergedWeight(name, change.state))
+      values.set(`${name}.bias`, () => change.adapter.mergedBias(name, change.state))
+    }
   }
   const types = new Set<string>()
   const tensors = bundle.params.flatMap((p): TensorStream[] => {
@@ -97,7 +99,7 @@ export function modelFiles(
   const json = (v: unknown): string => `${JSON.stringify(v, null, 2)}\n`
   return [
     { name: 'model.safetensors', tensors },
-    { name: 'config.json', data: json({ ...bundle.rawConfig, torch_dtype: dtype }) },
+    { name: 'config.json', data: json({ ...bundle.rawConfig, ...('dtype' in bundle.rawConfig ? { dtype } : { torch_dtype: dtype }) }) },
     ...(tokenizer
       ? [
           { name: 'tokenizer.json', data: json(tokenizer.tokenizer) },

@@ -5,8 +5,9 @@ import type { AdapterFiles } from '../io/adapter_files.ts'
 import { parseOptions } from '../options.ts'
 import type { AnyMethod, Json } from '../peft/method.ts'
 import { METHODS } from '../peft/registry.ts'
-import { Adapter, loadState, methodOf, type State } from './adapter.ts'
+import { Adapter, type State } from './adapter.ts'
 import type { ModelBundle } from './bundle.ts'
+import { loadState, methodOf } from './load_adapter.ts'
 import { fillStore, layoutStore, type StoreLayout } from './model_store.ts'
 import { ParamSet } from './param_set.ts'
 import type { Tunable } from './step.ts'
@@ -99,10 +100,7 @@ export class TunableLayout implements Tunable {
 }
 
 /** Whether the initialisation takes something out of the frozen weights. */
-const replaces = (a: Adapter | null): boolean => {
-  const init: unknown = a?.options.init_lora_weights
-  return init === 'pissa' || init === 'olora'
-}
+const replaces = (a: Adapter | null): boolean => a?.replaces ?? false
 
 /** Read an adapter for a model. Throws AdapterError where it does not fit. */
 export async function openAdapter(bundle: ModelBundle, files: AdapterFiles, overrides: Json = {}): Promise<LoadedAdapter> {
