@@ -2,12 +2,15 @@
 import { attentionDkvSgkKernel, attentionDqSgkKernel, attentionForwardSgkKernel } from '../../kernels/attention_sgk.ts'
 import { type Dim, ShapeError, type Tensor } from '../../tensor/graph.ts'
 
-export interface AttentionOptions {
+export interface Heads {
   /** Query heads: a multiple of kvHeads. */
   readonly heads: number
   readonly kvHeads: number
   /** A multiple of 4, at most 256. */
   readonly headDim: number
+}
+
+export interface AttentionOptions extends Heads {
   /** Factor on q.k; 1 / sqrt(headDim) unless the model says otherwise. */
   readonly scale: number
   /** u32 [M]: index within the row's sequence of the first key that it sees, at most its own (0; a packed segment's first token; a window's). */
@@ -42,7 +45,7 @@ export function attention(qkv: Tensor, o: AttentionOptions): Tensor {
 }
 
 /** Rows of qkv; throws where heads and shapes do not fit. */
-export function checkHeads(op: string, qkv: Tensor, o: { heads: number; kvHeads: number; headDim: number }): number {
+export function checkHeads(op: string, qkv: Tensor, o: Heads): number {
   const [m = 0, width = 0] = qkv.shape
   if (o.heads % o.kvHeads) throw new ShapeError(op, `query heads to be a multiple of key heads`, [o.heads], [o.kvHeads])
   if (o.headDim % 4 || o.headDim > 256) throw new ShapeError(op, 'a head size that is a multiple of 4 and at most 256', [o.headDim])

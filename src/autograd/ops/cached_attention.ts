@@ -1,39 +1,59 @@
-/** @file Attention for generation: new rows extend a cache of keys and values, and look back over all of it. Not differentiable. */
-import { attentionCachedKernel, kvAppendKernel } from '../../kernels/attention_cached.ts'
-import type { Dim, Tensor } from '../../tensor/graph.ts'
-import { checkHeads } from './attention.ts'
+/** @file Attention while generating: keys and values of earlier tokens are kept in caches. Not differentiable. */
+import { appendKvKernel, cachedAttentionKernel } from '../../kernels/cached_attention.ts'
+import { type Dim, numel, type Scalar, ShapeError, type Tensor } from '../../tensor/graph.ts'
+import { checkHeads, type Heads } from './attention.ts'
 
-export interface CacheOptions {
-  readonly heads: number
-  readonly kvHeads: number
-  readonly headDim: number
-  /** Tokens in the cache before these rows. */
-  readonly position: Dim
-  /** New rows. */
+export interface CacheOptions extends Heads {
+  /** Tokens already in the cache: where the first new one goes. */
+  readonly position: Scalar
+  /** New tokens: the live rows of qkv. position + tokens is at most the capacity of the caches. */
   readonly tokens: Dim
 }
 
-/** Copy the key and value columns of qkv [n, (H + 2 KV) hd] into rows `position` … of the caches [capacity, KV hd]. */
+/** Rows [maxT, KV headDim] of the two caches; throws where they do not fit. */
+function capacity(op: string, qkv: Tensor, kCache: Tensor, vCache: Tensor, o: CacheOptions): number {
+  checkHeads(op, qkv, o)
+  const width = o.kvHeads * o.headDim
+  if (kCache.cols !== width || numel(kCache.shape) !== numel(vCache.shape))
+    throw new ShapeError(op, `two caches [capacity, ${width}]`, kCache.shape, vCache.shape)
+  return numel(kCache.shape) / width
+}
+
+/** Write the keys and values of qkv's live rows into the caches, persistent tensors [maxT, KV headDim], at rows position .. position + tokens - 1.
+ * Rows beyond the capacity are dropped. Call before `cachedAttention` of the same rows. */
 export function appendKv(qkv: Tensor, kCache: Tensor, vCache: Tensor, o: CacheOptions): void {
-  checkHeads('append_kv', qkv, o)
-  const { heads, kvHeads, headDim } = o
+  const rows = capacity('append_kv', qkv, kCache, vCache, o)
   qkv.graph.call(
-    kvAppendKernel,
+    appendKvKernel,
     { qkv, k_cache: kCache, v_cache: vCache },
-    { rows: o.tokens, width: qkv.cols / 4, kv_width: (kvHeads * headDim) / 4, k_col: (heads * headDim) / 4, position: o.position },
+    {
+      tokens: o.tokens,
+      position: o.position,
+      width: qkv.cols / 4,
+      k_from: (o.heads * o.headDim) / 4,
+      kv_width: (o.kvHeads * o.headDim) / 4,
+      capacity: rows,
+    },
   )
 }
 
-/** Row i of qkv attends to cached keys 0 … position + i (appendKv comes first). Returns [n, H hd]. */
+/** Query i of qkv [n, (H + 2 KV) headDim] stands at position + i and attends to cached keys 0 .. position + i. Returns [n, H headDim]. */
 export function cachedAttention(qkv: Tensor, kCache: Tensor, vCache: Tensor, o: CacheOptions & { readonly scale: number }): Tensor {
-  const n = checkHeads('cached_attention', qkv, o)
-  const { heads, kvHeads, headDim } = o
-  const out = qkv.graph.node('cached_attention', [n, heads * headDim], [qkv], null, { rows: o.tokens })
-  qkv.graph.call(
-    attentionCachedKernel,
+  capacity('cached_attention', qkv, kCache, vCache, o)
+  const { graph } = qkv
+  const out = graph.node('cached_attention', [qkv.shape[0], o.heads * o.headDim], [qkv], null, { rows: qkv.rows })
+  graph.call(
+    cachedAttentionKernel,
     { qkv, k_cache: kCache, v_cache: vCache, out },
-    { rows: o.tokens, width: qkv.cols, heads, kv_heads: kvHeads, position: o.position, scale: o.scale },
-    { constants: { HEAD_DIM: headDim } },
+    { tokens: o.tokens, position: o.position, heads: o.heads, kv_heads: o.kvHeads, scale: o.scale },
+    { constants: { HEAD_DIM: o.headDim, GROUP: sharedHeads(o) } },
   )
   return out
+}
+
+/** Query heads that a workgroup serves: a divisor of the group, small enough for workgroup memory (16 KiB at headDim 256) and registers. */
+function sharedHeads({ heads, kvHeads, headDim }: Heads): number {
+  const group = heads / kvHeads
+  for (let n = Math.min(group, headDim > 128 ? 4 : 8); n > 1; n--) if (group % n === 0) return n
+  return 1
 }
