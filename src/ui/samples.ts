@@ -26,7 +26,7 @@ export const SAMPLES: readonly Sample[] = [
 
 /** The sample as a File, from the page's own server. */
 export async function sampleFile(sample: Sample): Promise<File> {
-  const response = await fetch(new URL(sample.path, document.baseURI))
+  const response = await fetch(new URL(`${import.meta.env.BASE_URL}${sample.path}`, document.baseURI))
   if (!response.ok) throw new Error(`${sample.path}: the server answered ${response.status}`)
   return new File([await response.blob()], sample.path.split('/').at(-1) ?? sample.path)
 }

@@ -49,7 +49,14 @@ async function generate(sides: readonly Side[]): Promise<void> {
       dispatch({ type: 'side', side, patch: { text: '', scale } })
       const result = await engine().request(
         'generate',
-        { prompt: text, chat: chat && s.model.info.chatTemplate !== null, which: side, scale, sampling },
+        {
+          prompt: text,
+          chat: chat && s.model.info.chatTemplate !== null,
+          which: side,
+          runId: source?.kind === 'run' ? source.runId : null,
+          scale,
+          sampling,
+        },
         {
           signal: abort.signal,
           onToken: (piece) => {

@@ -1,5 +1,5 @@
 /** @file Row lengths in tokens as bars, with the line where rows are cut. Bars beyond the line are hatched as well as coloured. */
-import type { LengthStats } from '../../data/report.ts'
+import type { CutStats, LengthStats } from '../../data/report.ts'
 import { group } from '../format.ts'
 
 const W = 420
@@ -9,15 +9,17 @@ const RIGHT = 12
 const TOP = 22
 const BOTTOM = 24
 
-export function Histogram({ lengths, cut }: { lengths: LengthStats; cut: number }) {
+export function Histogram({ lengths, cut: { seq: cut, truncated } }: { lengths: LengthStats; cut: Pick<CutStats, 'seq' | 'truncated'> }) {
   const { bins, binWidth } = lengths
   const end = Math.max(bins.length * binWidth, cut * 1.04)
   const most = Math.max(1, ...bins)
   const x = (tokens: number): number => LEFT + (tokens / end) * (W - LEFT - RIGHT)
   const y = (n: number): number => H - BOTTOM - (n / most) * (H - TOP - BOTTOM)
   const ticks = niceTicks(end, 4)
-  const beyond = bins.reduce((n, b, i) => n + (i * binWidth >= cut ? b : 0), 0)
-  const label = `Row lengths: half have ${lengths.p50} tokens or fewer, the longest has ${lengths.max}; rows are cut at ${cut}, about ${beyond} lie beyond.`
+  // a row of exactly the cut's length is whole, and may share a bar with longer ones
+  const lost = (i: number): boolean => truncated > 0 && i * binWidth >= cut
+  const line = x(truncated > 0 ? cut : Math.max(cut, bins.findLastIndex((n) => n > 0) * binWidth + binWidth))
+  const label = `Row lengths: half have ${lengths.p50} tokens or fewer, the longest has ${lengths.max}; rows are cut at ${cut}, ${truncated} are longer.`
   return (
     <figure>
       <svg viewBox={`0 0 ${W} ${H}`} width="100%" role="img" aria-label={label} data-testid="histogram">
@@ -39,8 +41,8 @@ export function Histogram({ lengths, cut }: { lengths: LengthStats; cut: number 
               width={width}
               height={H - BOTTOM - y(n)}
               rx={Math.min(2, width / 3)}
-              fill={i * binWidth >= cut ? 'url(#beyond)' : 'var(--accent)'}
-              opacity={i * binWidth >= cut ? 1 : 0.62}
+              fill={lost(i) ? 'url(#beyond)' : 'var(--accent)'}
+              opacity={lost(i) ? 1 : 0.62}
             >
               <title>{`${i * binWidth} to ${(i + 1) * binWidth - 1} tokens: ${group(n)} rows`}</title>
             </rect>
@@ -51,8 +53,8 @@ export function Histogram({ lengths, cut }: { lengths: LengthStats; cut: number 
             {group(t)}
           </text>
         ))}
-        <line x1={x(cut)} x2={x(cut)} y1={8} y2={H - BOTTOM} stroke="var(--bad)" strokeWidth="1.5" strokeDasharray="4 3" />
-        <text x={x(cut) + (cut / end > 0.7 ? -5 : 5)} y={16} fontSize="11" fill="var(--bad)" textAnchor={cut / end > 0.7 ? 'end' : 'start'}>
+        <line x1={line} x2={line} y1={8} y2={H - BOTTOM} stroke="var(--bad)" strokeWidth="1.5" strokeDasharray="4 3" />
+        <text x={line + (cut / end > 0.7 ? -5 : 5)} y={16} fontSize="11" fill="var(--bad)" textAnchor={cut / end > 0.7 ? 'end' : 'start'}>
           cut at {group(cut)}
         </text>
       </svg>

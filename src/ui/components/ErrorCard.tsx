@@ -10,12 +10,15 @@ interface Props {
   readonly tone?: 'bad' | 'warn'
 }
 
+/** As a sentence: a capital first, a full stop last. File and option names keep their case elsewhere. */
+export const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.!?:]$/.test(text) ? '' : '.'}`
+
 export function ErrorCard({ error, children, tone = 'bad' }: Props) {
   return (
     <div className="problem" role="alert" data-testid="error" data-tone={tone}>
       <CircleAlert size={18} aria-hidden />
       <div>
-        <strong>{error.what.endsWith('.') ? error.what : `${error.what}.`}</strong>
+        <strong>{sentence(error.what)}</strong>
         <dl>
           {error.where && (
             <>
@@ -26,13 +29,13 @@ export function ErrorCard({ error, children, tone = 'bad' }: Props) {
           {error.why && (
             <>
               <dt>Why</dt>
-              <dd>{error.why}</dd>
+              <dd>{sentence(error.why)}</dd>
             </>
           )}
           {error.fix && (
             <>
               <dt>What to do</dt>
-              <dd>{error.fix}</dd>
+              <dd>{sentence(error.fix)}</dd>
             </>
           )}
         </dl>

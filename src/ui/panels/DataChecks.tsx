@@ -28,7 +28,7 @@ export function LengthCard({ summary }: { summary: DatasetSummary }) {
   return (
     <Card title="Length in tokens">
       <div className="stack" data-testid="lengths">
-        <Histogram lengths={lengths} cut={cut.seq} />
+        <Histogram lengths={lengths} cut={cut} />
         <p className="small">
           {cutSentence(cut)}{' '}
           {better && (

@@ -24,7 +24,7 @@ export function HubForm({ locked }: { locked: boolean }) {
   const [open, setOpen] = useState(false)
   const parsed = repoOf(text)
   const fetching = model.status === 'loading' && model.pending?.kind === 'hub'
-  const halted = model.status === 'cancelled' && model.pending?.kind === 'hub' && model.pending.repo === parsed?.repo
+  const halted = model.status !== 'loading' && model.error === null && model.pending?.kind === 'hub' && model.pending.repo === parsed?.repo
   const inUse = choice.kind === 'hub' && choice.repo === parsed?.repo && model.info !== null && model.status === 'ready'
   const fetchIt = (): void => {
     if (parsed) void chooseHub(parsed.repo, parsed.revision ?? (revision.trim() || 'main'))

@@ -52,7 +52,7 @@ export function SplitCard() {
           />
           <span style={{ width: 44, textAlign: 'right' }}>{percentHeld}&nbsp;%</span>
         </div>
-        <div className="form">
+        <div className="form" style={{ gridTemplateColumns: 'minmax(0, 2fr) minmax(0, 3fr)' }}>
           <TextInput
             label="Seed of the split"
             inputMode="numeric"

@@ -8,7 +8,7 @@ export interface Difference {
 }
 
 const shown = (v: unknown): string =>
-  v === undefined ? '–' : Array.isArray(v) ? v.join(', ') : typeof v === 'object' ? JSON.stringify(v) : String(v)
+  v === undefined ? '–' : Array.isArray(v) ? v.join(', ') : typeof v === 'string' ? v : JSON.stringify(v)
 
 export function configDiff(a: RunConfig, b: RunConfig): readonly Difference[] {
   const flat = (c: RunConfig): Map<string, string> =>
