@@ -97,7 +97,7 @@ export function parseArgs(flags: Flags, argv: readonly string[]): Args {
   const values = new Map<string, Value>()
   const expected = `Expected: ${Object.keys(flags).map(flagName).join(', ')}`
   for (let i = 0; i < argv.length; i++) {
-    const arg = argv[i]!
+    const arg = argv[i]
     if (!arg.startsWith('--') || arg === '--')
       throw new OptionError(`"${arg}" is not a flag`, { where: 'arguments', fix: `${expected}. A value with spaces needs quotes` })
     const equals = arg.indexOf('=')
@@ -114,7 +114,7 @@ export function parseArgs(flags: Flags, argv: readonly string[]): Args {
     const next = argv[i + 1]
     if (inline === null && (next === undefined || /^--[a-z]/.test(next)))
       throw new OptionError(`its value is missing, expected ${describe(flag)}`, { where: `--${written}` })
-    const text = inline ?? next!
+    const text = inline ?? next
     if (inline === null) i++
     values.set(name, read(flag, `--${written}`, text, values.get(name)))
   }

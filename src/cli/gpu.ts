@@ -24,7 +24,13 @@ async function findInstance(): Promise<GPU> {
   const named = namedDriver()
   if (named && !process.env.VK_ICD_FILENAMES) chooseDriver(named)
   const own = instance()
-  if ((await hasAdapter(own)) || process.env.VK_ICD_FILENAMES) return own
+  if (await hasAdapter(own)) return own
+  if (process.env.VK_ICD_FILENAMES)
+    throw new GpuError('the Vulkan driver that VK_ICD_FILENAMES names cannot be used', {
+      where: process.env.VK_ICD_FILENAMES,
+      why: 'WebGPU found no adapter with it',
+      fix: 'Correct it, or unset it so that a driver is looked for',
+    })
   const software = softwareDriver()
   if (software) {
     chooseDriver(software)

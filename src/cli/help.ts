@@ -4,7 +4,7 @@ import { METHODS } from '../peft/registry.ts'
 import { describe, type Flag, flagName } from './args.ts'
 import { type CommandSpec, EVAL, GENERATE, LOGITS, TUNE } from './commands.ts'
 
-const shown = (v: unknown): string => (Array.isArray(v) ? v.join(',') : typeof v === 'number' ? String(v) : String(v as string | boolean))
+const shown = (v: unknown): string => (Array.isArray(v) ? v.join(',') : typeof v === 'number' ? String(v) : String(v))
 const isOption = (f: Flag): f is Option => f.kind !== 'text' && f.kind !== 'switch' && f.kind !== 'pairs' && f.kind !== 'list'
 
 /** Words laid in lines of at most 110 characters. */

@@ -79,7 +79,7 @@ function contradicts(
   value: unknown,
   { config }: ModelBundle,
 ): boolean {
-  const facts = { targets: ['x'], paths: ['x'], paths: ['x'], baseModel: '', hiddenSize: config.hiddenSize, layers: config.layers, heads: config.heads }
+  const facts = { targets: ['x'], paths: ['x'], baseModel: '', hiddenSize: config.hiddenSize, layers: config.layers, heads: config.heads }
   const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b)
   if (same(options[name], value)) return false
   const wanted = parseOptions(method.options, { ...options, [name]: value })

@@ -33,7 +33,7 @@ export class Output {
 
   /** Whether a bar is drawn instead of lines. */
   get hasBar(): boolean {
-    return process.stderr.isTTY === true
+    return process.stderr.isTTY
   }
   /** Redraw the progress bar, on a terminal. */
   bar(done: number, total: number, text: string): void {

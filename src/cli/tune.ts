@@ -18,7 +18,7 @@ const COMMANDS: readonly { readonly spec: CommandSpec; readonly run: (args: Args
 await runProgram(async () => {
   const argv = process.argv.slice(2)
   const named = COMMANDS.find(({ spec }) => spec.id === argv[0])
-  const { spec, run } = named ?? COMMANDS[0]!
+  const { spec, run } = named ?? COMMANDS[0]
   if (wantsHelp(argv)) {
     process.stdout.write(named && spec !== TUNE ? commandHelp(spec, PROGRAM) : tuneHelp(PROGRAM))
     return

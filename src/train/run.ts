@@ -208,7 +208,7 @@ class Run {
     const { arenas } = trainer.program.t.trained!
     if (arenas.length !== this.#best.params.length)
       throw new RunError('the best adapter kept belongs to another run', { where: 'checkpoint' })
-    arenas.forEach((a, i) => a.param.write(new Uint8Array(this.#best!.params[i]!)))
+    arenas.forEach((a, i) => a.param.write(new Uint8Array(this.#best!.params[i])))
     return this.#best.record
   }
 }

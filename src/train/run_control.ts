@@ -63,8 +63,13 @@ export class RunControl {
   changed(signal?: AbortSignal): Promise<void> {
     if (this.#mode !== 'paused' || this.#credits > 0 || this.#checkpoint) return Promise.resolve()
     return new Promise((resolve, reject) => {
-      const abort = (): void => reject(signal?.reason as Error)
-      if (signal?.aborted) return abort()
+      const abort = (): void => {
+        reject(signal?.reason as Error)
+      }
+      if (signal?.aborted) {
+        abort()
+        return
+      }
       signal?.addEventListener('abort', abort, { once: true })
       this.#wake = () => {
         signal?.removeEventListener('abort', abort)
