@@ -1,7 +1,7 @@
 /** @file The plan, in sight at every step: memory by class, the run, the device. */
 import { MemoryBar } from './components/MemoryBar.tsx'
 import { Facts } from './components/parts.tsx'
-import { bytes, count, duration, group, sig3, stepTime } from './format.ts'
+import { about, bytes, count, duration, group, sig3, stepTime } from './format.ts'
 import { deviceName } from './panels/DeviceCard.tsx'
 import { activeRun, configOf, epochsOfSteps, methodOf, runDefaults, trainRows } from './store/select.ts'
 import { useStudio } from './store/store.ts'
@@ -43,7 +43,7 @@ export function PlanAside() {
               ['Steps', `${group(run.steps)}${epochs !== null ? ` (${sig3(epochs)} ${epochs === 1 ? 'pass' : 'passes'})` : ''}`],
               ['Seed', String(run.seed)],
               ['Checkpoint', active ? (active.checkpointStep > 0 ? `step ${group(active.checkpointStep)}` : 'none yet') : null],
-              ['Time', !active && ms !== null ? `about ${duration(ms * run.steps)}` : null],
+              ['Time', !active && ms !== null ? about(duration(ms * run.steps)) : null],
             ]}
           />
         </section>

@@ -69,6 +69,9 @@ export function duration(ms: number): string {
   return `${Math.round(h / 24)}\u00a0days`
 }
 
+/** "about 2 min", but "under 1 s" as it is. */
+export const about = (span: string): string => (span.startsWith('under') ? span : `about ${span}`)
+
 /** How long ago a moment was: "just now", "5 min ago", or its date. */
 export function ago(iso: string, now: number): string {
   const then = Date.parse(iso)

@@ -64,15 +64,29 @@ test('prompts: the context of held-out rows first, without special tokens or ans
     row(1, ['<s>', 'three', '?'], [' no'], true),
     row(2, ['<s>', 'one', ' two'], [' x']),
   ]
-  expect(suggestPrompts(summaryOf('prompt-completion'), rows, [])).toEqual(['three?', 'one two'])
+  expect(suggestPrompts(summaryOf('prompt-completion'), rows, [], false)).toEqual(['three?', 'one two'])
 })
 test('prompts: plain text gives its first words, messages their first question', () => {
-  expect(suggestPrompts(summaryOf('text'), [row(0, ['<s>'], ['Once', ' upon', ' a', ' time'])], [])).toEqual(['Once upon a time'])
+  expect(suggestPrompts(summaryOf('text'), [row(0, ['<s>'], ['Once', ' upon', ' a', ' time'])], [], false)).toEqual(['Once upon a time'])
   const sample = [
     { m: '[{"role":"system","content":"s"},{"role":"user","content":"Hi \\"you\\""}]' },
     { m: '[{"role": "user", "content": "cut off he…' },
   ]
-  expect(suggestPrompts(summaryOf('messages'), [], [{ sample } as never])).toEqual(['Hi "you"'])
+  expect(suggestPrompts(summaryOf('messages'), [], [{ sample } as never], true)).toEqual(['Hi "you"'])
+})
+
+test('prompts: with a template the columns are read, without what was shortened', () => {
+  const detection = { format: 'instruction', mapping: { instruction: 'i', input: 'x', output: 'o' } }
+  const sample = [
+    { i: 'Define it.', x: 'politeness', o: 'a' },
+    { i: 'Long …', o: 'b' },
+    { i: 'Say so.', o: 'c' },
+  ]
+  const summary = { files: [{ detection }] } as unknown as DatasetSummary
+  expect(suggestPrompts(summary, [row(0, ['<s>', 'user', 'Define'], ['a'])], [{ sample } as never], true)).toEqual([
+    'Define it.\npoliteness',
+    'Say so.',
+  ])
 })
 
 test('what a cut does, in words', () => {

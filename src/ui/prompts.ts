@@ -1,18 +1,29 @@
 /** @file Prompts worth watching, found in the data: what the first rows ask, without their answers. Pure. */
-import type { DatasetSummary, Inspection, PreviewRow } from '../data/report.ts'
+import type { DatasetSummary, Field, Inspection, Mapping, PreviewRow } from '../data/report.ts'
 
 const HOW_MANY = 2
 /** Plain text has no question: its first words are the prompt. */
 const TEXT_TOKENS = 8
 
-/** Up to two prompts: of held-out rows where there are some. For messages the last question of a person; else the exact text before the first trained token. */
-export function suggestPrompts(summary: DatasetSummary, preview: readonly PreviewRow[], inspection: readonly Inspection[]): string[] {
+/**
+ * Up to two prompts: of held-out rows where there are some, the exact text before the first trained token. `templated`: a chat template surrounds it, and will
+ * again when it is asked, so the columns are read instead; these are shortened for the screen, and shortened ones are left out.
+ */
+export function suggestPrompts(
+  summary: DatasetSummary,
+  preview: readonly PreviewRow[],
+  inspection: readonly Inspection[],
+  templated: boolean,
+): string[] {
   const detection = summary.files[0]?.detection
   const format = detection?.format
+  const sample = inspection[0]?.sample ?? []
   if (format === 'messages' || format === 'sharegpt') {
     const column = detection?.mapping.messages
-    return unique((inspection[0]?.sample ?? []).map((row) => (column ? firstQuestion(row[column] ?? '') : '')))
+    return unique(sample.map((row) => (column ? firstQuestion(row[column] ?? '') : '')))
   }
+  if (templated && format === 'instruction') return unique(sample.map((row) => columns(row, detection?.mapping, ['instruction', 'input'])))
+  if (templated && format === 'prompt-completion') return unique(sample.map((row) => columns(row, detection?.mapping, ['prompt'])))
   const rows = [...preview].sort((a, b) => Number(b.held) - Number(a.held))
   return unique(
     rows.map((row) => {
@@ -24,6 +35,12 @@ export function suggestPrompts(summary: DatasetSummary, preview: readonly Previe
         .join('')
     }),
   )
+}
+
+/** Values of the mapped columns, one a line; '' where one was shortened. */
+function columns(row: Readonly<Record<string, string>>, mapping: Mapping | undefined, fields: readonly Field[]): string {
+  const values = fields.map((f) => row[mapping?.[f] ?? ''] ?? '').filter(Boolean)
+  return values.some((v) => v.endsWith('…')) ? '' : values.join('\n')
 }
 
 const unique = (prompts: readonly string[]): string[] =>

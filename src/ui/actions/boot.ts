@@ -12,13 +12,19 @@ export async function boot(): Promise<void> {
   watchPlan()
   // data can be looked at even where nothing can be trained
   const data = reloadData()
+  const found = await findGpu()
+  // stored runs and their charts can be looked at without a GPU
+  await Promise.all([found ? reloadModel() : null, listRuns(), data])
+}
+
+/** Ask for the GPU: at the start, and again after it was lost. Whether there is one. */
+export async function findGpu(): Promise<boolean> {
   try {
     const device = await engine().request('init', {})
     dispatch({ type: 'engine', engine: { status: 'ready', device } })
+    return true
   } catch (e) {
     dispatch({ type: 'engine', engine: { status: 'missing', error: wireOf(e), device: null } })
-    await data
-    return
+    return false
   }
-  await Promise.all([reloadModel(), listRuns(), data])
 }

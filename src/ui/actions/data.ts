@@ -129,7 +129,12 @@ export async function rebuildData(): Promise<void> {
     )
     const preview = summary.stats.usable > 0 ? await data().preview(0, PREVIEW_ROWS) : []
     if (!current()) return
-    const prompts = suggestPrompts(summary, preview, store.getState().data.inspection)
+    const prompts = suggestPrompts(
+      summary,
+      preview,
+      store.getState().data.inspection,
+      (choices.dataSettings.template ?? info.chatTemplate ?? '') !== '',
+    )
     dispatch({
       type: 'data',
       patch: { status: 'ready', summary, preview, previewStart: 0, cut: summary.stats.cut, prompts, progress: null, error: null },

@@ -1,5 +1,4 @@
 /** @file Loading a model: what was chosen becomes the choice only once it loaded, so a bad file costs nothing. */
-import type { WireError } from '../../errors.ts'
 import { wireOf } from '../wire.ts'
 import type { ModelSpec } from '../../worker/protocol.ts'
 import { keepFiles, keptFiles } from '../files.ts'
@@ -9,8 +8,6 @@ import { dispatch, store } from '../store/store.ts'
 import { rebuildData } from './data.ts'
 
 let loading: AbortController | null = null
-/** Files of the model in use, for loading it again when another one fails. */
-let files: readonly File[] = []
 /** The hub token of this visit; never stored. */
 let token: string | null = null
 
@@ -49,16 +46,15 @@ async function load(choice: ModelChoice, given: readonly File[]): Promise<void> 
   loading?.abort()
   const abort = new AbortController()
   loading = abort
-  const before = store.getState()
-  const previous = before.model.info ? { choice: before.choices.model, files } : null
   dispatch({ type: 'model', patch: { status: 'loading', pending: choice, progress: null, error: null } })
   try {
     await request(choice, given, abort)
   } catch (e) {
     if (loading !== abort) return
+    // the engine keeps the model it had until another one is open
+    const kept = store.getState().model.info !== null
     const error = isAbort(e) ? null : wireOf(e)
-    dispatch({ type: 'model', patch: { status: error ? 'failed' : 'cancelled', progress: null, error, info: null } })
-    if (previous) await restorePrevious(previous, error)
+    dispatch({ type: 'model', patch: { status: kept ? 'ready' : error ? 'failed' : 'cancelled', progress: null, error } })
   }
 }
 
@@ -75,7 +71,6 @@ async function request(choice: ModelChoice, given: readonly File[], abort: Abort
     },
   )
   if (loading !== abort) return
-  files = given
   dispatch({ type: 'choose', patch: { model: choice } })
   dispatch({ type: 'model', patch: { status: 'ready', pending: null, info, progress: null, error: null } })
   if (choice.kind === 'files') void keep(given)
@@ -85,18 +80,4 @@ async function request(choice: ModelChoice, given: readonly File[], abort: Abort
 async function keep(given: readonly File[]): Promise<void> {
   if (!(await keepFiles('model-files', given)))
     dispatch({ type: 'notice', text: 'This browser has no room to keep the model files: after a reload they must be dropped again.' })
-}
-
-/** Bring back the model that was there, with the failure still shown. */
-async function restorePrevious(previous: { choice: ModelChoice; files: readonly File[] }, error: WireError | null): Promise<void> {
-  const abort = new AbortController()
-  loading = abort
-  const { pending } = store.getState().model
-  dispatch({ type: 'model', patch: { status: 'loading' } })
-  try {
-    await request(previous.choice, previous.files, abort)
-    dispatch({ type: 'model', patch: { pending, error } })
-  } catch (e) {
-    dispatch({ type: 'model', patch: { status: 'failed', error: error ?? wireOf(e) } })
-  }
 }

@@ -1,7 +1,7 @@
 /** @file The playground and the export: generate with the base and the tuned model, load an adapter, make a checked zip. */
 import { wireOf } from '../wire.ts'
 import { engine } from '../services.ts'
-import { METHODS } from '../methods.ts'
+import { METHODS, type MethodDeclaration } from '../methods.ts'
 import type { Side } from '../store/reduce.ts'
 import { IDLE_SIDE, type RunView, type StudioState, type Tuned } from '../store/state.ts'
 import { dispatch, store } from '../store/store.ts'
@@ -24,6 +24,19 @@ export function sourceOf(s: StudioState): Tuned | null {
   return run ? { kind: 'run', runId: run.runId } : null
 }
 
+/** The method of what is tuned, where there is something and it is registered. */
+export function methodOfSource(s: StudioState): MethodDeclaration | null {
+  const source = sourceOf(s)
+  const id = source?.kind === 'adapter' ? source.method : s.runs.find((r) => r.runId === source?.runId)?.config.method
+  return METHODS.get(id ?? '') ?? null
+}
+
+/** The strength in force: between off and on only where the method has that. */
+export function scaleInUse(s: StudioState): number {
+  const slot = methodOfSource(s)?.slot ?? 'linear'
+  return slot === 'linear' ? s.choices.scale : Math.min(1, Math.round(s.choices.scale))
+}
+
 export async function generateBoth(): Promise<void> {
   await generate(['base', 'tuned'])
 }
@@ -34,7 +47,8 @@ async function generate(sides: readonly Side[]): Promise<void> {
   const abort = new AbortController()
   generating = abort
   const s = store.getState()
-  const { prompt, chat, sampling, scale } = s.choices
+  const { prompt, chat, sampling } = s.choices
+  const scale = scaleInUse(s)
   const text = promptInUse(s)
   if (!text || !s.model.info) return
   if (prompt === null) dispatch({ type: 'choose', patch: { prompt: text } })

@@ -1,4 +1,6 @@
 /** @file What the GPU is and allows. Where there is none: which browser has one, and what to do. */
+import { Button } from '@mantine/core'
+import { findGpu } from '../actions/boot.ts'
 import { Card, Facts, Tag } from '../components/parts.tsx'
 import { ErrorCard } from '../components/ErrorCard.tsx'
 import { bytes } from '../format.ts'
@@ -41,7 +43,9 @@ export function NoGpu() {
   if (engine.status === 'lost')
     return (
       <ErrorCard error={engine.error}>
-        <a href="">Reload the page</a>
+        <Button size="xs" onClick={() => void findGpu()} data-testid="find-gpu">
+          Start the GPU again
+        </Button>
       </ErrorCard>
     )
   if (engine.status !== 'missing') return null

@@ -1,11 +1,10 @@
 /** @file The export: made, loaded back, compared; only then offered. */
 import { Button } from '@mantine/core'
 import { CircleCheck, Download, Package } from 'lucide-react'
-import { makeExport, sourceOf } from '../actions/try.ts'
+import { makeExport, methodOfSource, sourceOf } from '../actions/try.ts'
 import { ErrorCard } from '../components/ErrorCard.tsx'
 import { Card, Working } from '../components/parts.tsx'
 import { bytes, sig3 } from '../format.ts'
-import { METHODS } from '../methods.ts'
 import { isRunning } from '../store/select.ts'
 import { useStudio } from '../store/store.ts'
 
@@ -13,9 +12,8 @@ export function ExportCard() {
   const state = useStudio((s) => s)
   const { exporting } = state
   const source = sourceOf(state)
-  const methodId = source?.kind === 'adapter' ? source.method : (state.runs.find((r) => r.runId === source?.runId)?.config.method ?? '')
-  const method = METHODS.get(methodId)
-  const full = methodId === 'full'
+  const method = methodOfSource(state)
+  const full = method?.slot === 'weights'
   const locked = !source || exporting.status === 'working' || isRunning(state) || state.model.info === null
   const result = exporting.result
   return (

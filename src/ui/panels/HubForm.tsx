@@ -1,7 +1,7 @@
 /** @file A model by its Hugging Face id: the only thing on the page that uses the network. Cancelled downloads go on where they stopped. */
 import { Button, PasswordInput, TextInput } from '@mantine/core'
 import { useState } from 'react'
-import { cancelModel, chooseHub, setHubToken } from '../actions/model.ts'
+import { chooseHub, setHubToken } from '../actions/model.ts'
 import { Card, Tag } from '../components/parts.tsx'
 import { useStudio } from '../store/store.ts'
 
@@ -75,7 +75,7 @@ export function HubForm({ locked }: { locked: boolean }) {
         )}
         <div className="row">
           {fetching ? (
-            <Button onClick={cancelModel}>Pause the download</Button>
+            <Button disabled>Fetching</Button>
           ) : (
             <Button type="submit" disabled={locked || !parsed} data-testid="hub-fetch">
               {halted ? 'Resume the download' : 'Fetch'}

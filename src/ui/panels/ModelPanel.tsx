@@ -46,7 +46,7 @@ export function ModelPanel() {
       </PageHead>
       {model.error && (
         <ErrorCard error={model.error}>
-          {model.pending && model.status === 'failed' && (
+          {model.status === 'failed' && (
             <Button size="xs" onClick={() => void chooseStarter()}>
               Use the starter model
             </Button>

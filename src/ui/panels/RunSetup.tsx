@@ -12,7 +12,7 @@ import { MemoryBar } from '../components/MemoryBar.tsx'
 import { OptionField, OptionsForm } from '../components/OptionsForm.tsx'
 import { Card, Facts, PageHead } from '../components/parts.tsx'
 import { EXTRA_OPTIONS } from '../extras.ts'
-import { bytes, count, duration, group, sig3, stepTime } from '../format.ts'
+import { about, bytes, count, duration, group, sig3, stepTime } from '../format.ts'
 import { changedNames, configOf, epochsOfSteps, methodOf, obstacle, promptsOf, runDefaults, trainRows } from '../store/select.ts'
 import { useStudio } from '../store/store.ts'
 import { PlanProblem } from './PlanProblem.tsx'
@@ -188,7 +188,7 @@ function LengthAndTime() {
             ['Tokens in all, at most', perStep === null ? null : count(perStep * run.steps)],
             ['Trained of these', trainable === null ? null : `about ${Math.round(trainable * 100)}\u00a0%`],
             ['Time of a step', known === null ? 'not measured yet' : stepTime(known)],
-            ['Time in all', known === null ? null : <b key="time">about {duration(known * run.steps)}</b>],
+            ['Time in all', known === null ? null : <b key="time">{about(duration(known * run.steps))}</b>],
           ]}
         />
       </div>

@@ -2,7 +2,7 @@
 import { Button, Slider, Switch, Textarea } from '@mantine/core'
 import { Sparkles, Square } from 'lucide-react'
 import { set, goTo } from '../actions/choose.ts'
-import { generateBoth, promptInUse, setScale, sourceOf, stopGenerating } from '../actions/try.ts'
+import { generateBoth, methodOfSource, promptInUse, scaleInUse, setScale, sourceOf, stopGenerating } from '../actions/try.ts'
 import { Card, PageHead } from '../components/parts.tsx'
 import { ErrorCard } from '../components/ErrorCard.tsx'
 import { count, duration, sig3 } from '../format.ts'
@@ -18,6 +18,8 @@ export function TryPanel() {
   const { trying, choices, model } = state
   const source = sourceOf(state)
   const prompt = promptInUse(state)
+  const mixes = (methodOfSource(state)?.slot ?? 'linear') === 'linear'
+  const scale = scaleInUse(state)
   const working = [trying.base, trying.tuned].some((s) => s.status === 'waiting' || s.status === 'streaming')
   const running = isRunning(state)
   const can = model.info !== null && state.engine.status === 'ready' && prompt.trim() !== '' && !running
@@ -92,25 +94,21 @@ export function TryPanel() {
       <div className="two">
         <Answer title="Base" side={trying.base} testId="base-output" empty="What the untouched model says appears here." />
         <Answer
-          title={`Tuned, strength ${choices.scale.toFixed(2)}`}
+          title={`Tuned, strength ${scale.toFixed(2)}`}
           side={trying.tuned}
           testId="tuned-output"
           empty={source ? 'What the tuned model says appears here.' : 'Nothing is tuned yet: train a run, or load an adapter below.'}
         >
           <Slider
             min={0}
-            max={2}
-            step={0.05}
-            value={choices.scale}
+            max={mixes ? 2 : 1}
+            step={mixes ? 0.05 : 1}
+            value={scale}
             onChange={setScale}
             disabled={!source || running}
             label={(v) => v.toFixed(2)}
-            thumbLabel="Strength of the adapter, 0 to 2"
-            marks={[
-              { value: 0, label: '0' },
-              { value: 1, label: '1' },
-              { value: 2, label: '2' },
-            ]}
+            thumbLabel={mixes ? 'Strength of the adapter, 0 to 2' : 'Tuned off or on: this method has no strength between'}
+            marks={(mixes ? [0, 1, 2] : [0, 1]).map((value) => ({ value, label: String(value) }))}
             mb={20}
             data-testid="scale"
           />
