@@ -110,12 +110,35 @@ export type EngineCommand =
   | { readonly type: 'load-model'; readonly id: number; readonly spec: ModelSpec }
   | { readonly type: 'cancel'; readonly id: number }
   | { readonly type: 'plan'; readonly id: number; readonly config: RunConfig; readonly probe: boolean; readonly rows: TokenRows | null }
-  | { readonly type: 'start'; readonly id: number; readonly runId: string; readonly name: string; readonly config: RunConfig; readonly extras: RunExtras; readonly dataName: string; readonly train: TokenRows; readonly held: TokenRows | null; readonly paused: boolean; readonly fromAdapter: boolean }
+  | {
+      readonly type: 'start'
+      readonly id: number
+      readonly runId: string
+      readonly name: string
+      readonly config: RunConfig
+      readonly extras: RunExtras
+      readonly dataName: string
+      readonly train: TokenRows
+      readonly held: TokenRows | null
+      readonly paused: boolean
+      readonly fromAdapter: boolean
+    }
   | { readonly type: 'restore'; readonly id: number; readonly runId: string }
   | { readonly type: 'pause' | 'resume' | 'step' | 'stop' | 'checkpoint'; readonly id: number; readonly runId: string }
   | { readonly type: 'list-runs'; readonly id: number }
   | { readonly type: 'delete-run'; readonly id: number; readonly runId: string }
-  | { readonly type: 'generate'; readonly id: number; readonly prompt: string; readonly chat: boolean; readonly which: 'base' | 'tuned'; readonly scale: number; readonly sampling: Sampling }
+  | {
+      readonly type: 'generate'
+      readonly id: number
+      readonly prompt: string
+      readonly chat: boolean
+      readonly which: 'base' | 'tuned'
+      /** Which tuned one: this run, which the engine holds; null: the loaded adapter; absent: whichever came last. */
+      readonly runId?: string | null
+      /** Strength of an adapter, 0 to 2. */
+      readonly scale: number
+      readonly sampling: Sampling
+    }
   | { readonly type: 'load-adapter'; readonly id: number; readonly files: readonly File[] }
   | { readonly type: 'unload-adapter'; readonly id: number }
   | { readonly type: 'export'; readonly id: number; readonly what: 'adapter' | 'merged'; readonly runId: string | null }
@@ -135,8 +158,18 @@ export interface Replies {
   checkpoint: null
   'list-runs': readonly RunSummary[]
   'delete-run': null
-  generate: { readonly text: string; readonly tokens: number; readonly ms: number; readonly stopped: 'eos' | 'stop' | 'length' | 'cancelled' }
-  'load-adapter': { readonly method: string; readonly options: Readonly<Record<string, unknown>>; readonly trainable: number; readonly notes: readonly string[] }
+  generate: {
+    readonly text: string
+    readonly tokens: number
+    readonly ms: number
+    readonly stopped: 'eos' | 'stop' | 'length' | 'cancelled'
+  }
+  'load-adapter': {
+    readonly method: string
+    readonly options: Readonly<Record<string, unknown>>
+    readonly trainable: number
+    readonly notes: readonly string[]
+  }
   'unload-adapter': null
   export: { readonly file: ExportFile; readonly check: ExportCheck }
 }
@@ -144,9 +177,23 @@ export interface Replies {
 export type EngineEvent =
   | { [K in keyof Replies]: { readonly type: 'reply'; readonly id: number; readonly to: K; readonly value: Replies[K] } }[keyof Replies]
   | { readonly type: 'error'; readonly id: number | null; readonly runId: string | null; readonly error: WireError }
-  | { readonly type: 'progress'; readonly id: number; readonly label: string; readonly done: number; readonly total: number; readonly unit: 'bytes' | 'tensors' | 'steps' }
+  | {
+      readonly type: 'progress'
+      readonly id: number
+      readonly label: string
+      readonly done: number
+      readonly total: number
+      readonly unit: 'bytes' | 'tensors' | 'steps'
+    }
   | { readonly type: 'token'; readonly id: number; readonly text: string }
-  | { readonly type: 'run-status'; readonly runId: string; readonly status: RunStatus; readonly step: number; readonly checkpointStep: number; readonly allocatedBytes: number }
+  | {
+      readonly type: 'run-status'
+      readonly runId: string
+      readonly status: RunStatus
+      readonly step: number
+      readonly checkpointStep: number
+      readonly allocatedBytes: number
+    }
   | { readonly type: 'run-step'; readonly runId: string; readonly record: StepRecord }
   | { readonly type: 'run-eval'; readonly runId: string; readonly record: EvalRecord; readonly best: boolean }
   | { readonly type: 'run-sample'; readonly runId: string; readonly record: SampleRecord }

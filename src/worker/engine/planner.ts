@@ -1,0 +1,153 @@
+/** @file What a run needs before anything is made: exact bytes, dispatches, and where it cannot fit, the smallest change that would. */
+import { GpuError, type WireError, toWire } from '../../errors.ts'
+import type { GpuTraits } from '../../gpu/device.ts'
+import { parseOptions } from '../../options.ts'
+import type { ModelBundle } from '../../train/bundle.ts'
+import { type MemoryPlan, RUN_OPTIONS, type RunConfig, type RunOptions } from '../../train/run_config.ts'
+import { TrainStep } from '../../train/step.ts'
+import { findMethod, TunableLayout } from '../../train/tunable.ts'
+import type { RunPlan } from '../protocol.ts'
+
+const GIB = 2 ** 30
+
+/**
+ * Bytes a run may plan for. WebGPU does not tell how much memory a device has, only its largest buffer, which drivers keep well below all of it: four times
+ * that, and at least 1 GiB. What is let through is checked again as it is made.
+ */
+export const memoryBudget = (traits: Pick<GpuTraits, 'maxBufferSize'>): number => Math.max(GIB, 4 * traits.maxBufferSize)
+
+interface Device {
+  readonly traits: GpuTraits
+  readonly budget: number
+}
+interface Planned {
+  readonly config: RunConfig
+  readonly layout: TunableLayout
+  readonly step: TrainStep
+  readonly memory: MemoryPlan
+}
+
+/** Lays everything out; allocates nothing. Throws OptionError for values that are none. */
+function planRun(bundle: ModelBundle, { method, options, run }: RunConfig, { traits }: Device): Planned {
+  const config = { method, options, run: parseOptions(RUN_OPTIONS, run) }
+  const { software, subgroup, maxBindingSize } = traits
+  const o = { dtype: config.run.dtype, seed: config.run.seed, trainable: true, maxBindingSize }
+  const layout = new TunableLayout(bundle, findMethod(method), options, o)
+  const step = new TrainStep(layout, config.run, { software, subgroup, maxBindingSize })
+  return { config, layout, step, memory: step.memory }
+}
+
+const mib = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`
+
+/** What does not fit, or null. */
+function excess({ step, layout, memory }: Planned, { traits, budget }: Device): { what: string; where: string } | null {
+  if (memory.total > budget)
+    return { what: `the run needs ${mib(memory.total)}, and this device is trusted with ${mib(budget)}`, where: 'GPU memory' }
+  const buffers = [
+    ...layout.storages.map((s) => ({ name: s.label, bytes: s.bytes })),
+    ...(layout.trained?.storages() ?? []).map((s) => ({ name: s.label, bytes: s.bytes })),
+  ]
+  const large = buffers.find((b) => b.bytes > traits.maxBufferSize)
+  if (large)
+    return { what: `a buffer of ${mib(large.bytes)} is more than this device allows (${mib(traits.maxBufferSize)})`, where: large.name }
+  // Activations are bound whole.
+  const most = Math.min(traits.maxBufferSize, traits.maxBindingSize)
+  const arena = Math.max(0, ...step.plan.arena)
+  return arena > most ? { what: `an activation takes ${mib(arena)}, and one buffer may hold ${mib(most)}`, where: 'activations' } : null
+}
+
+interface Change {
+  readonly run: Partial<RunOptions>
+  readonly text: string
+}
+
+/** Changes that make a run smaller, from what costs least to what costs most; each later one builds on those before. */
+function* changes(run: RunOptions): Generator<Change> {
+  const parts: string[] = []
+  let change: Partial<RunOptions> = {}
+  const add = (more: Partial<RunOptions>, text: string): Change => {
+    change = { ...change, ...more }
+    return { run: change, text: [...parts, text].join(', ') }
+  }
+  if (run.dtype === 'f32') {
+    yield add({ dtype: 'f16' }, 'keep frozen weights as f16')
+    parts.push('keep frozen weights as f16')
+  }
+  if (!run.checkpointing) {
+    yield add({ checkpointing: true }, 'recompute activations')
+    parts.push('recompute activations')
+  }
+  let { batch, seq, accum } = run
+  while (batch > 1) {
+    const half = Math.ceil(batch / 2)
+    accum = Math.ceil((batch * accum) / half)
+    batch = half
+    yield add({ batch, accum }, `batch ${batch} with accumulation ${accum}`)
+  }
+  if (run.batch > 1) parts.push(`batch 1 with accumulation ${accum}`)
+  while (seq > 32) {
+    seq = Math.max(32, Math.ceil(seq / 16) * 8)
+    yield add({ seq }, `rows of at most ${seq} tokens`)
+  }
+}
+
+/** Single changes first, then several together: the first that fits, planned again to be sure. */
+function whatFits(bundle: ModelBundle, p: Planned, device: Device): string {
+  const { run } = p.config
+  const alone: Change[] = [
+    ...(run.checkpointing ? [] : [{ run: { checkpointing: true }, text: 'recompute activations' }]),
+    ...halves(run.batch, 1).map((batch) => ({
+      run: { batch, accum: Math.ceil((run.batch * run.accum) / batch) },
+      text: `batch ${batch} with accumulation ${Math.ceil((run.batch * run.accum) / batch)} (the same rows a step)`,
+    })),
+    ...(run.dtype === 'f32' ? [{ run: { dtype: 'f16' as const }, text: 'keep frozen weights as f16' }] : []),
+    ...halves(run.seq, 32).map((seq) => ({ run: { seq }, text: `rows of at most ${seq} tokens` })),
+  ]
+  for (const change of [...alone, ...changes(run)]) {
+    const tried = planRun(bundle, { ...p.config, run: { ...run, ...change.run } }, device)
+    if (excess(tried, device) === null) return `This would fit, in ${mib(tried.memory.total)}: ${change.text}`
+  }
+  return p.layout.adapter
+    ? 'No smaller batch, shorter row or recomputation makes it fit: use a smaller or more strongly quantised model'
+    : 'No smaller batch, shorter row or recomputation makes it fit: use LoRA, which trains a small part, or a smaller model'
+}
+
+/** Halves of n down to `least`, multiples of 8 where they are longer than that. */
+function halves(n: number, least: number): number[] {
+  const out: number[] = []
+  for (let v = n; v > least;) {
+    v = Math.max(least, least >= 8 ? Math.ceil(v / 16) * 8 : Math.ceil(v / 2))
+    if (v === out.at(-1) || v >= n) break
+    out.push(v)
+  }
+  return out
+}
+
+const calls = (s: TrainStep, program: string): number => s.plan.specs.find((p) => p.name === program)?.graph.calls.length ?? 0
+
+/** The plan of a run. `refusal` says why it cannot be made, and which change would make it fit. Throws OptionError. */
+export function makePlan(bundle: ModelBundle, config: RunConfig, device: Device): RunPlan {
+  const p = planRun(bundle, config, device)
+  const too = excess(p, device)
+  const { batch, seq, accum } = p.config.run
+  const trainable = p.layout.trained?.count ?? 0
+  const refusal: WireError | null =
+    too &&
+    toWire(
+      new GpuError(too.what, {
+        where: too.where,
+        why: 'It would fail, or slow down everything that uses this GPU',
+        fix: whatFits(bundle, p, device),
+      }),
+    )
+  return {
+    memory: p.memory,
+    trainable,
+    adapterBytes: trainable * 4,
+    dispatches: accum * calls(p.step, 'micro') + calls(p.step, 'update'),
+    submits: accum,
+    tokensPerStep: batch * seq * accum,
+    msPerStep: null,
+    refusal,
+  }
+}

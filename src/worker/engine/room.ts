@@ -1,0 +1,153 @@
+/** @file What of one model lies on the GPU, and who owns it. The model alone (`base`) is filled when first needed and shared by every layout with the same
+ * frozen weights; layouts with weights of their own (full fine-tuning, PiSSA, OLoRA, another dtype) make it go first, if nobody uses it. */
+import { GpuError, RunError } from '../../errors.ts'
+import type { Gpu } from '../../gpu/device.ts'
+import type { AnyMethod, Json } from '../../peft/method.ts'
+import type { ModelBundle } from '../../train/bundle.ts'
+import { Generator } from '../../train/generator.ts'
+import type { RunOptions } from '../../train/run_config.ts'
+import { type LoadedAdapter, TunableLayout } from '../../train/tunable.ts'
+
+export interface Hooks {
+  readonly onProgress?: (label: string, done: number, total: number) => void
+  readonly signal?: AbortSignal
+}
+export interface Wanted {
+  readonly method: AnyMethod
+  readonly options: Json
+  readonly dtype: RunOptions['dtype']
+  readonly seed: number
+  readonly trainable: boolean
+  readonly loaded: LoadedAdapter | null
+}
+interface Kept {
+  readonly generator: Generator
+  readonly mixing: boolean
+}
+
+/** Generators are made for multiples of this many tokens, so that a longer prompt rarely makes a new one. */
+const CAPACITY_STEP = 256
+const CUT = 'Close other tabs that use the GPU, end a paused run, or use a smaller model'
+
+/** Runs `make` and throws what the GPU says about it: allocations fail late and silently otherwise. `undo` frees what was made. */
+export async function guarded<T>(gpu: Gpu, what: string, make: () => Promise<T>, undo: (made: T) => void): Promise<T> {
+  gpu.device.pushErrorScope('out-of-memory')
+  gpu.device.pushErrorScope('validation')
+  let made: { readonly value: T } | null = null
+  try {
+    made = { value: await make() }
+    return made.value
+  } finally {
+    const errors = [await gpu.device.popErrorScope(), await gpu.device.popErrorScope()]
+    const error = errors.find((e) => e !== null)
+    if (error) {
+      if (made) undo(made.value)
+      // eslint-disable-next-line no-unsafe-finally -- what the GPU says goes before what followed from it
+      throw new GpuError(`the GPU has no room for ${what}`, { why: error.message, fix: CUT })
+    }
+  }
+}
+
+export class Room {
+  #base: TunableLayout | null = null
+  readonly #layouts = new Set<TunableLayout>()
+  readonly #generators = new Map<TunableLayout, Kept>()
+
+  constructor(
+    readonly gpu: Gpu,
+    readonly bundle: ModelBundle,
+  ) {}
+
+  /** How floating-point matrices are kept where nobody asked: as f32, unless that takes more than `most` bytes. */
+  dtype(most: number): RunOptions['dtype'] {
+    if (this.#base) return this.#base.o.dtype
+    const bytes = this.#layoutBase('f32').storages.reduce((n, s) => n + s.bytes, 0)
+    return bytes > most ? 'f16' : 'f32'
+  }
+
+  /** The model alone. @param dtype of its floating-point matrices where it is not there yet */
+  async base(dtype: RunOptions['dtype'], hooks: Hooks = {}): Promise<TunableLayout> {
+    if (this.#base) return this.#base
+    const base = this.#layoutBase(dtype)
+    await this.#fill(base, hooks)
+    return (this.#base = base)
+  }
+
+  /** A method on the model, its parameters at their start. Free it with `release`. */
+  async layout(w: Wanted, hooks: Hooks = {}): Promise<TunableLayout> {
+    const { maxBindingSize } = this.gpu.traits
+    const candidate = this.#base?.o.dtype === w.dtype ? this.#base : this.#layoutBase(w.dtype)
+    const o = { dtype: w.dtype, seed: w.seed, trainable: w.trainable, maxBindingSize, shared: candidate }
+    const t = new TunableLayout(this.bundle, w.method, w.options, o, w.loaded)
+    if (candidate !== this.#base && t.borrows) {
+      if (!this.freeBase())
+        throw new RunError(`the frozen weights are in use as ${this.#base?.o.dtype ?? ''}`, {
+          where: 'dtype',
+          fix: 'Unload the adapter or end the run that uses them first',
+        })
+      await this.#fill(candidate, hooks)
+      this.#base = candidate
+    } else if (!t.borrows && w.trainable) this.freeBase()
+    this.#layouts.add(t)
+    try {
+      await t.fill(this.gpu, fillHooks(hooks, t.borrows ? 'Preparing the adapter' : 'Loading the weights'))
+      return t
+    } catch (e) {
+      this.release(t)
+      throw e
+    }
+  }
+
+  /** Text of a layout. `length`: tokens it must hold, a trained prompt's not counted. `mixing`: its strength can be set. */
+  async generator(t: TunableLayout, length: number, mixing: boolean): Promise<Generator> {
+    const virtual = t.adapter?.virtualTokens ?? 0
+    const kept = this.#generators.get(t)
+    if (kept && kept.generator.capacity >= length + virtual && (kept.mixing || !mixing)) return kept.generator
+    kept?.generator.destroy()
+    this.#generators.delete(t)
+    const capacity = Math.ceil((length + virtual) / CAPACITY_STEP) * CAPACITY_STEP
+    const mix = mixing || (kept?.mixing ?? false)
+    const make = () => Generator.create(this.gpu, t, { capacity, mixing: mix })
+    const generator = await guarded(this.gpu, 'the keys and values of generation', make, (g) => g.destroy())
+    this.#generators.set(t, { generator, mixing: mix })
+    return generator
+  }
+
+  release(t: TunableLayout): void {
+    this.#generators.get(t)?.generator.destroy()
+    this.#generators.delete(t)
+    this.#layouts.delete(t)
+    t.destroy()
+  }
+
+  /** Free the model alone, unless a layout uses it. Returns whether it is gone. */
+  freeBase(): boolean {
+    if (!this.#base) return true
+    if ([...this.#layouts].some((t) => t.borrows)) return false
+    this.release(this.#base)
+    this.#base = null
+    return true
+  }
+
+  destroy(): void {
+    for (const t of [...this.#layouts]) this.release(t)
+    this.freeBase()
+  }
+
+  #layoutBase(dtype: RunOptions['dtype']): TunableLayout {
+    return new TunableLayout(this.bundle, null, {}, { dtype, seed: 0, trainable: false, maxBindingSize: this.gpu.traits.maxBindingSize })
+  }
+  async #fill(t: TunableLayout, hooks: Hooks): Promise<void> {
+    try {
+      await t.fill(this.gpu, fillHooks(hooks, 'Loading the weights'))
+    } catch (e) {
+      t.destroy()
+      throw e
+    }
+  }
+}
+
+const fillHooks = (hooks: Hooks, label: string) => ({
+  ...(hooks.signal && { signal: hooks.signal }),
+  ...(hooks.onProgress && { onProgress: (done: number, total: number) => hooks.onProgress?.(label, done, total) }),
+})

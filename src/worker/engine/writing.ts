@@ -1,0 +1,152 @@
+/** @file Text from what lies on the GPU: with the model alone, with a run's adapter or a loaded one, at any strength. */
+import { ModelError, RunError } from '../../errors.ts'
+import { readAdapter } from '../../io/adapter_files.ts'
+import { fromBytes } from '../../io/sources.ts'
+import { adapterFiles } from '../../train/export.ts'
+import { promptIds, TextStream } from '../../train/text.ts'
+import { openAdapter, type TunableLayout } from '../../train/tunable.ts'
+import type { EngineCommand, Replies, Sampling } from '../protocol.ts'
+import type { LoadedModel } from './model.ts'
+import type { Room } from './room.ts'
+import type { OpenAdapter, Request, Shared } from './shared.ts'
+
+type Generate = Extract<EngineCommand, { type: 'generate' }>
+type Written = Omit<Replies['generate'], 'ms'>
+
+export const GREEDY: Omit<Sampling, 'maxTokens'> = { temperature: 0, topK: 0, topP: 1, seed: 0, stop: [] }
+
+/** Throws ModelError where the model has no tokenizer. */
+function tokenizerOf({ tokenizer, bundle }: LoadedModel) {
+  if (tokenizer) return tokenizer
+  throw new ModelError('the model came without a tokenizer', {
+    where: bundle.files.name,
+    why: 'Text cannot be turned into tokens, nor back',
+    fix: 'Load it together with its tokenizer.json',
+  })
+}
+
+/** Ids of a prompt for a model. */
+export const idsOf = (model: LoadedModel, prompt: string, chat: boolean): number[] => promptIds(tokenizerOf(model), prompt, chat)
+
+interface WriteOptions {
+  readonly chat: boolean
+  readonly sampling: Sampling
+  /** Null: as trained, without the cost of mixing. */
+  readonly strength: number | null
+  readonly signal?: AbortSignal
+  readonly onText?: (piece: string) => void
+}
+
+/** What follows a prompt. Ends at the length the model was made for. With the lock held. */
+export async function write(model: LoadedModel, room: Room, t: TunableLayout, prompt: string, o: WriteOptions): Promise<Written> {
+  const tokenizer = tokenizerOf(model)
+  const ids = idsOf(model, prompt, o.chat)
+  const { context, eosIds } = model.bundle.config
+  const left = context - ids.length - (t.adapter?.virtualTokens ?? 0)
+  if (left < 1)
+    throw new RunError(`the prompt has ${ids.length} tokens, and the model was made for ${context}`, {
+      where: 'prompt',
+      why: 'There is no room for an answer',
+      fix: 'Use a shorter prompt',
+    })
+  const maxTokens = Math.min(o.sampling.maxTokens, left)
+  const generator = await room.generator(t, ids.length + maxTokens, o.strength !== null)
+  generator.strength.value = o.strength ?? 1
+  const stream = new TextStream(tokenizer, ids, o.sampling.stop)
+  const give = (piece: string): void => {
+    if (piece !== '') o.onText?.(piece)
+  }
+  const { temperature, topK, topP, seed } = o.sampling
+  const made = await generator.generate(ids, {
+    temperature,
+    topK,
+    topP,
+    seed,
+    maxTokens,
+    stopIds: [...new Set([...eosIds, ...(tokenizer.eosId === null ? [] : [tokenizer.eosId])])],
+    ...(o.signal && { signal: o.signal }),
+    onToken: (id) => {
+      give(stream.push(id))
+      return stream.ended
+    },
+  })
+  give(stream.finish())
+  return { text: stream.text, tokens: made.ids.length, stopped: stream.ended ? 'stop' : made.stopped }
+}
+
+/** Answers a `generate` request. */
+export async function generate(s: Shared, c: Generate, r: Request): Promise<Replies['generate']> {
+  s.need()
+  return s.lock.run(async () => {
+    const start = performance.now()
+    const nothing = { text: '', tokens: 0, ms: 0, stopped: 'cancelled' } as const
+    try {
+      r.signal.throwIfAborted()
+      const { model, room } = s.need()
+      return await withSubject(s, c, r, async (t, strength) => {
+        const made = await write(model, room, t, c.prompt, {
+          chat: c.chat,
+          sampling: c.sampling,
+          strength,
+          signal: r.signal,
+          onText: (text) => s.deps.post({ type: 'token', id: r.id, text }),
+        })
+        return { ...made, ms: performance.now() - start }
+      })
+    } catch (e) {
+      if (r.signal.aborted) return nothing
+      throw e
+    }
+  })
+}
+
+type Body<T> = (t: TunableLayout, strength: number | null) => Promise<T>
+
+/** Finds, or makes, what a request means, and lets `body` use it. */
+async function withSubject<T>(s: Shared, c: Generate, r: Request, body: Body<T>): Promise<T> {
+  const { room } = s.need()
+  const hooks = { signal: r.signal, onProgress: (label: string, done: number, total: number) => r.progress(label, done, total, 'bytes') }
+  const base = () => room.base(s.run?.record.config.run.dtype ?? room.dtype(s.budget / 2), hooks)
+  if (c.which === 'base' || c.scale === 0) return body(await base(), null)
+  const t = await tunedLayout(s, c.runId, r)
+  if (c.scale === 1) return body(t, null)
+  if (t.adapter?.method.slot !== 'linear')
+    throw new RunError(`${t.method?.title ?? 'This method'} is on (1) or off (0): it has no strength between or beyond`, {
+      where: 'strength',
+      why: t.adapter ? 'It puts trained vectors before the text' : 'It changed the weights themselves',
+      fix: 'Set the strength to 0 or 1',
+    })
+  if (t.borrows) return body(t, c.scale)
+  // Its frozen weights are not the model's: mixed beside these, in the form that is exported.
+  const files = await adapterFiles(t.adapter, await t.adapter.params.read(), { baseModel: '', seed: t.o.seed, manifest: null })
+  const set = new Map(files.flatMap((f) => ('data' in f ? [[f.name, fromBytes(f.name, bytesOf(f.data))] as const] : [])))
+  const loaded = await openAdapter(room.bundle, await readAdapter(set))
+  const { dtype, seed } = t.o
+  const beside = await room.layout({ method: loaded.method, options: loaded.options, dtype, seed, trainable: false, loaded }, hooks)
+  try {
+    return await body(beside, c.scale)
+  } finally {
+    room.release(beside)
+  }
+}
+const bytesOf = (data: Uint8Array<ArrayBuffer> | string): Uint8Array => (typeof data === 'string' ? new TextEncoder().encode(data) : data)
+
+/** The run's layout, or the loaded adapter's. @param runId null: the loaded adapter; undefined: what came last. Throws RunError where there is neither. */
+export async function tunedLayout(s: Shared, runId: string | null | undefined, r: Request): Promise<TunableLayout> {
+  const { run, adapter } = s
+  if (runId !== null && run && (runId === undefined ? !(s.adapterIsNewer && adapter) : runId === run.runId)) return run.parts.layout
+  if (typeof runId === 'string') throw new RunError('the engine does not hold this run', { where: runId, fix: 'Restore it first' })
+  if (adapter) return adapterLayout(s, adapter, r)
+  throw new RunError('there is nothing tuned yet', { fix: 'Train a run, restore one, or load an adapter' })
+}
+
+async function adapterLayout(s: Shared, a: OpenAdapter, r: Request): Promise<TunableLayout> {
+  const { room } = s.need()
+  const { method, options } = a.loaded
+  const dtype = s.run?.record.config.run.dtype ?? room.dtype(s.budget / 2)
+  a.layout ??= await room.layout(
+    { method, options, dtype, seed: 0, trainable: false, loaded: a.loaded },
+    { signal: r.signal, onProgress: (label, done, total) => r.progress(label, done, total, 'bytes') },
+  )
+  return a.layout
+}
