@@ -10,14 +10,14 @@ const shared = {
   subgroups: 'required',
   generate: ({ HEAD_DIM = 0, SUBGROUP = 0 }: Readonly<Record<string, number>>) => rowFunctions(HEAD_DIM, SUBGROUP),
 } as const
-type Sizes = Readonly<Record<'batch' | 'tokens' | 'heads' | 'kv_heads', number>>
+export type AttentionSizes = Readonly<Record<'batch' | 'tokens' | 'heads' | 'kv_heads', number>>
 
 /** out [M, H hd], lse [M, H] (base 2) from qkv [M, (H + 2 KV) hd]. LANES is the subgroup size. */
 export const attentionForwardSgkKernel = defineKernel({
   ...shared,
   name: 'attention_forward_sgk',
   bindings: { qkv: 'read', starts: 'read', out: 'write', lse: 'write' },
-  grid: ({ batch, tokens, heads }: Sizes, { LANES }) => [ceilDiv(tokens, LANES), heads, batch],
+  grid: ({ batch, tokens, heads }: AttentionSizes, { LANES }) => [ceilDiv(tokens, LANES), heads, batch],
 })
 
 /** The query columns of dqkv, and delta [M, H] = rowsum(dout * out). */
@@ -25,7 +25,7 @@ export const attentionDqSgkKernel = defineKernel({
   ...shared,
   name: 'attention_dq_sgk',
   bindings: { qkv: 'read', starts: 'read', out: 'read', lse: 'read', dout: 'read', dqkv: 'write', delta: 'write' },
-  grid: ({ batch, tokens, heads }: Sizes, { LANES }) => [ceilDiv(tokens, LANES), heads, batch],
+  grid: ({ batch, tokens, heads }: AttentionSizes, { LANES }) => [ceilDiv(tokens, LANES), heads, batch],
 })
 
 /** The key and value columns of dqkv, summed over the query heads of a group. */
@@ -33,5 +33,5 @@ export const attentionDkvSgkKernel = defineKernel({
   ...shared,
   name: 'attention_dkv_sgk',
   bindings: { qkv: 'read', starts: 'read', lse: 'read', delta: 'read', dout: 'read', dqkv: 'write' },
-  grid: ({ batch, tokens, kv_heads }: Sizes, { LANES }) => [ceilDiv(tokens, LANES), kv_heads, batch],
+  grid: ({ batch, tokens, kv_heads }: AttentionSizes, { LANES }) => [ceilDiv(tokens, LANES), kv_heads, batch],
 })

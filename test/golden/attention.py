@@ -46,21 +46,19 @@ def case(batch, tokens, heads, kv, dim, starts="causal", stride=1, std=1.0):
     out.backward(dout)
     flat = lambda x: [float(f"{e:.7g}") for e in x.detach().transpose(1, 2).reshape(-1)[::stride].tolist()]
     return {"batch": batch, "tokens": tokens, "heads": heads, "kvHeads": kv, "headDim": dim, "kind": starts, "std": std, "seed": seed, "stride": stride,
-            "starts": first.reshape(-1).tolist(), "out": flat(out), "dqkv": flat(qkv.grad)}
+            "starts": None if starts == "causal" else first.reshape(-1).tolist(), "out": flat(out), "dqkv": flat(qkv.grad)}
 
 
 cases = [
     case(2, 1, 2, 1, 8),
     case(2, 5, 4, 2, 8),
     case(1, 33, 2, 2, 4),
-    case(2, 33, 3, 1, 16, "packed", 3),
-    case(1, 33, 2, 1, 80, "window", 7),
-    case(1, 9, 2, 1, 96, "causal", 3),
-    case(1, 12, 1, 1, 128, "packed", 3),
-    case(1, 10, 2, 1, 256, "causal", 11),
-    case(1, 21, 2, 1, 12, "packed"),
-    case(2, 33, 2, 1, 32, "causal", 7, 4.0),
-    case(2, 128, 4, 2, 64, "packed", 61),
-    case(1, 128, 3, 3, 64, "causal", 61),
+    case(2, 33, 3, 1, 16, "packed", 5),
+    case(1, 33, 2, 1, 80, "window", 11),
+    case(1, 21, 2, 1, 12, "packed", 3),
+    case(1, 10, 2, 1, 256, "causal", 13),
+    case(2, 33, 2, 1, 16, "causal", 7, 4.0),
+    case(2, 128, 4, 2, 64, "packed", 101),
+    case(1, 128, 3, 3, 64, "causal", 101),
 ]
 pathlib.Path(__file__).with_suffix(".json").write_text(json.dumps({"cases": cases}))

@@ -3,7 +3,10 @@
  * (about 1e-6 at scores of 10) into a relative one; sums over keys cancel, hence the absolute part. */
 import { describe, expect, test } from 'vitest'
 import { goldenJson } from '../../../test/files.ts'
-import { closeness, randn, run } from '../../../test/gpu.ts'
+import { type Build, closeness, randn, run, target } from '../../../test/gpu.ts'
+import { Graph, ScalarInput, ShapeError, type TargetTraits, type Tensor } from '../../tensor/graph.ts'
+import { SessionPlan } from '../../tensor/program.ts'
+import { Storage } from '../../tensor/storage.ts'
 import { backward } from '../backward.ts'
 import { attention } from './attention.ts'
 
@@ -17,24 +20,143 @@ interface Case {
   std: number
   seed: number
   stride: number
-  starts: number[]
+  /** null: all 0. */
+  starts: number[] | null
   out: number[]
   dqkv: number[]
 }
 const { cases } = goldenJson('attention.json') as { cases: Case[] }
-const every = (v: Float32Array, stride: number): number[] => Array.from({ length: Math.ceil(v.length / stride) }, (_, i) => v[i * stride]!)
+const every = (v: Float32Array, stride: number): number[] => Array.from({ length: Math.ceil(v.length / stride) }, (_, i) => v[i * stride])
 
-describe.each(cases)('$batch x $tokens, $heads/$kvHeads heads of $headDim, $kind', (c) => {
-  test('output and gradients are those of PyTorch', async () => {
+const FAMILIES: { family: string; traits: TargetTraits }[] = [
+  { family: 'chosen for this device', traits: target },
+  { family: 'without subgroups', traits: { ...target, software: false, subgroup: 0 } },
+]
+
+interface Layout {
+  heads: number
+  kvHeads: number
+  headDim: number
+  batch: number
+  tokens: number
+}
+/** Output and input gradient for rows laid out as `l`, planned for `planned` rows (NaN beyond the live ones). */
+function trace(
+  { leaf }: Build,
+  l: Layout,
+  values: { qkv: ArrayLike<number>; dout: ArrayLike<number>; starts: ArrayLike<number> },
+  planned?: number,
+) {
+  const m = planned ?? l.batch * l.tokens
+  const isLive = planned !== undefined
+  const of = (cols: number, data: ArrayLike<number>): Float32Array<ArrayBuffer> => {
+    const all = new Float32Array(m * cols).fill(NaN)
+    all.set(data)
+    return all
+  }
+  const [width, out] = [(l.heads + 2 * l.kvHeads) * l.headDim, l.heads * l.headDim]
+  const rows = isLive ? { rows: new ScalarInput(l.batch * l.tokens) } : {}
+  const starts = new Uint32Array(m)
+  starts.set(values.starts)
+  const qkv = leaf([m, width], of(width, values.qkv), { grad: true, ...rows })
+  const [batch, tokens] = isLive ? [new ScalarInput(l.batch), new ScalarInput(l.tokens)] : [l.batch, l.tokens]
+  const y = attention(qkv, { ...l, scale: 1 / Math.sqrt(l.headDim), starts: leaf([m], starts), batch, tokens })
+  backward(y, leaf([m, out], of(out, values.dout), rows))
+  return { out: y, dqkv: qkv.sink! } satisfies Record<string, Tensor>
+}
+const random = (l: Layout, seed = 5) => {
+  const m = l.batch * l.tokens
+  return {
+    qkv: randn([m, (l.heads + 2 * l.kvHeads) * l.headDim], seed),
+    dout: randn([m, l.heads * l.headDim], seed + 1),
+    starts: new Uint32Array(m),
+  }
+}
+
+describe.each(FAMILIES)('kernels $family', ({ traits }) => {
+  test.each(cases)('$batch x $tokens, $heads/$kvHeads heads of $headDim, $kind: PyTorch', async (c) => {
     const m = c.batch * c.tokens
-    const width = (c.heads + 2 * c.kvHeads) * c.headDim
-    const got = await run(({ leaf }) => {
-      const qkv = leaf([m, width], randn([m, width], c.seed, c.std), { grad: true })
-      const out = attention(qkv, { ...c, scale: 1 / Math.sqrt(c.headDim), starts: leaf([m], Uint32Array.from(c.starts)) })
-      backward(out, leaf([m, c.heads * c.headDim], randn([m, c.heads * c.headDim], c.seed + 1)))
-      return { out, dqkv: qkv.sink! }
-    })
+    const values = {
+      qkv: randn([m, (c.heads + 2 * c.kvHeads) * c.headDim], c.seed, c.std),
+      dout: randn([m, c.heads * c.headDim], c.seed + 1),
+      starts: c.starts ?? [],
+    }
+    const got = await run((b) => trace(b, c, values), traits)
     expect(closeness(every(got.out, c.stride), c.out, 1e-4, 2e-5)).toBeLessThan(1)
     expect(closeness(every(got.dqkv, c.stride), c.dqkv, 1e-4, 2e-5 * c.std)).toBeLessThan(1)
   })
+
+  test('fewer tokens and sequences than planned: the same, and nothing beyond is read or written', async () => {
+    const l = { heads: 3, kvHeads: 1, headDim: 16, batch: 2, tokens: 19 }
+    const values = random(l)
+    const exact = await run((b) => trace(b, l, values), traits)
+    const live = await run((b) => trace(b, l, values, 4 * 33), traits)
+    expect(closeness(live.out.subarray(0, exact.out.length), exact.out, 0, 1e-7)).toBeLessThan(1)
+    expect(closeness(live.dqkv.subarray(0, exact.dqkv.length), exact.dqkv, 0, 1e-7)).toBeLessThan(1)
+    expect(live.dqkv.subarray(exact.dqkv.length).every((v) => v === 0)).toBe(true)
+  })
+
+  test('packed segments are the separate sequences', async () => {
+    const sizes = [23, 1, 40, 6]
+    const l = { heads: 2, kvHeads: 1, headDim: 16, batch: 1, tokens: 70 }
+    const values = random(l)
+    const starts = sizes.flatMap((n, i) => Array<number>(n).fill(sizes.slice(0, i).reduce((a, b) => a + b, 0)))
+    const packed = await run((b) => trace(b, l, { ...values, starts }), traits)
+    let at = 0
+    for (const tokens of sizes) {
+      const part = (v: Float32Array, cols: number) => v.subarray(at * cols, (at + tokens) * cols)
+      const [width, out] = [64, 32]
+      const alone = await run(
+        (b) => trace(b, { ...l, tokens }, { qkv: part(values.qkv, width), dout: part(values.dout, out), starts: [] }),
+        traits,
+      )
+      expect(closeness(part(packed.out, out), alone.out, 1e-5, 1e-6)).toBeLessThan(1)
+      expect(closeness(part(packed.dqkv, width), alone.dqkv, 1e-5, 1e-6)).toBeLessThan(1)
+      at += tokens
+    }
+  })
+
+  test('scores in the hundreds, and a query that sees nothing, give finite numbers', async () => {
+    const l = { heads: 2, kvHeads: 1, headDim: 16, batch: 1, tokens: 40 }
+    const values = random(l)
+    const starts = new Uint32Array(40)
+    starts[39] = 40
+    const got = await run((b) => trace(b, l, { ...values, qkv: values.qkv.map((v) => v * 20), starts }), traits)
+    expect([...got.out, ...got.dqkv].every(Number.isFinite)).toBe(true)
+    // Nothing seen: zero, and no gradient to its query.
+    expect(got.out.subarray(39 * 32).every((v) => v === 0)).toBe(true)
+    expect(got.dqkv.subarray(39 * 64, 39 * 64 + 32).every((v) => v === 0)).toBe(true)
+  })
+})
+
+test('the families agree on one sequence of 600 tokens', async () => {
+  const l = { heads: 2, kvHeads: 1, headDim: 16, batch: 1, tokens: 600 }
+  const values = random(l)
+  const [a, b] = [await run((g) => trace(g, l, values), FAMILIES[0].traits), await run((g) => trace(g, l, values), FAMILIES[1].traits)]
+  expect(closeness(a.out, b.out)).toBeLessThan(1)
+  expect(closeness(a.dqkv, b.dqkv)).toBeLessThan(1)
+})
+
+test('memory is linear in the length: 1 x 4096 plans less than a quarter of one T x T matrix', () => {
+  const bytes = (tokens: number): number => {
+    const g = new Graph(target)
+    const leaf = (shape: number[]) =>
+      g.leaf(new Storage('t', 4 * shape.reduce((a, b) => a * b), 'weights'), shape, { needsGrad: shape.length > 1 })
+    const qkv = g.node('x', [tokens, 192], [leaf([tokens, 192])], () => [null])
+    const y = attention(qkv, { heads: 1, kvHeads: 1, headDim: 64, scale: 1, starts: leaf([tokens]), batch: 1, tokens })
+    backward(y, leaf([tokens, 64]), [qkv])
+    return new SessionPlan([{ name: 't', graph: g }]).bytes.activations
+  }
+  expect(bytes(4096)).toBeLessThan(4096 * 4096)
+  expect(bytes(4096)).toBeLessThanOrEqual(2 * bytes(2048))
+})
+
+test('says which shapes it does not accept', () => {
+  const g = new Graph(target)
+  const leaf = (shape: number[]) => g.leaf(new Storage('t', 65536, 'weights'), shape)
+  const o = { heads: 4, kvHeads: 2, headDim: 8, scale: 1, starts: leaf([6]), batch: 2, tokens: 3 }
+  expect(() => attention(leaf([6, 60]), o)).toThrow(/\[M, 64\], queries, keys and values of 4 \+ 2 x 2 heads of 8/)
+  expect(() => attention(leaf([6, 64]), { ...o, kvHeads: 3 })).toThrow(ShapeError)
+  expect(() => attention(leaf([6, 64]), { ...o, headDim: 6 })).toThrow(/multiple of 4/)
+  expect(() => attention(leaf([5, 64]), o)).toThrow(/a start for each of 5 rows/)
 })

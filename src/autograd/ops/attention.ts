@@ -1,5 +1,6 @@
 /** @file Causal grouped-query attention that never stores a T x T matrix: FlashAttention-2 (Dao 2023, https://arxiv.org/abs/2307.08691). */
 import { attentionDkvSgkKernel, attentionDqSgkKernel, attentionForwardSgkKernel } from '../../kernels/attention_sgk.ts'
+import { attentionDkvTileKernel, attentionDqTileKernel, attentionForwardTileKernel, tileShape } from '../../kernels/attention_tile.ts'
 import { type Dim, ShapeError, type Tensor } from '../../tensor/graph.ts'
 
 export interface Heads {
@@ -28,19 +29,25 @@ export function attention(qkv: Tensor, o: AttentionOptions): Tensor {
   const m = checkHeads('attention', qkv, o)
   if (o.starts.shape[0] !== m) throw new ShapeError('attention', `a start for each of ${m} rows`, o.starts.shape)
   const uniforms = { batch: o.batch, tokens: o.tokens, heads: o.heads, kv_heads: o.kvHeads, scale: o.scale }
-  const config = { constants: { HEAD_DIM: o.headDim, LANES: graph.target.subgroup } }
+  const { software, subgroup } = graph.target
+  // Broadcasts within a subgroup win where loads are dear, workgroup memory where it is real: measured on lavapipe and SwiftShader.
+  const sgk = software && subgroup > 0
+  const constants = (pass: 'forward' | 'backward') => ({ HEAD_DIM: o.headDim, ...(sgk ? { LANES: subgroup } : tileShape(o.headDim, pass)) })
   const { starts } = o
   const lse = graph.node('attention_lse', [m, o.heads], [qkv], null)
   const out = graph.node('attention', [m, o.heads * o.headDim], [qkv], (dout) => [
     () => {
       const dqkv = graph.node('attention_grad', qkv.shape, [qkv], null)
       const delta = graph.node('attention_delta', [m, o.heads], [qkv], null)
-      graph.call(attentionDqSgkKernel, { qkv, starts, out, lse, dout, dqkv, delta }, uniforms, config)
-      graph.call(attentionDkvSgkKernel, { qkv, starts, lse, delta, dout, dqkv }, uniforms, config)
+      const config = { constants: constants('backward') }
+      graph.call(sgk ? attentionDqSgkKernel : attentionDqTileKernel, { qkv, starts, out, lse, dout, dqkv, delta }, uniforms, config)
+      graph.call(sgk ? attentionDkvSgkKernel : attentionDkvTileKernel, { qkv, starts, lse, delta, dout, dqkv }, uniforms, config)
       return dqkv
     },
   ])
-  graph.call(attentionForwardSgkKernel, { qkv, starts, out, lse }, uniforms, config)
+  graph.call(sgk ? attentionForwardSgkKernel : attentionForwardTileKernel, { qkv, starts, out, lse }, uniforms, {
+    constants: constants('forward'),
+  })
   return out
 }
 
