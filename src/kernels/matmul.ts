@@ -30,8 +30,8 @@ export function chooseMatmul(target: TargetTraits, s: MatmulShape): MatmulChoice
   const SG = target.subgroup
   if (target.software && SG > 0 && SG <= 16) {
     const nt = s.layout === 'nt'
-    const TM = rows(s.M, 8)
-    const widest = nt ? (SG < 8 ? 8 : 4) : SG < 8 && TM <= 8 ? 2 : 1
+    const TM = rows(s.M, SG < 8 ? 8 : 16)
+    const widest = nt ? (SG < 8 ? 8 : 2) : SG < 8 ? 2 : 1
     const fits = (v: number) => v === 1 || s.N >= sgkColumns(nt, v, SG)
     const V = [8, 4, 2, 1].find((v) => v <= widest && fits(v))!
     const startsAt = (columns: number) => s.segments.every((c) => c % columns === 0)

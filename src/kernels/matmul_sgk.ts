@@ -34,34 +34,32 @@ function phase(p: Phase, nt: boolean, TM: number, V: number, SG: number): string
         out.push(p.exact ? `let ${name} = ${p.a(i, `ka${s}`, c)};` : `let ${name} = select(0.0, ${p.a(i, `kc${s}`, c)}, in${s});`)
       }
   }
-  for (const q of range(KC / 4)) {
-    out.push('{')
+  const quads = range(KC / 4)
+  for (const q of quads) {
     // A clamped k rereads the last element; its a is 0 there.
-    out.push(...p.load(q, p.exact ? `(k0 + ${q * 4}u)` : nt ? `min(k0 + ${q * 4}u, ${p.K} - 4u)` : `(k0 + ${q * 4}u)`))
-    for (const kk of range(4)) {
-      const k = q * 4 + kk
-      const source = (i: number, c = '') => `subgroupBroadcast(a${i}_${Math.floor(k / SG)}${c}, ${k % SG}u)`
-      /** The broadcast operand against the columns of group g. */
-      const rows = (i: number, g: number): string => {
-        const width = Math.min(V, 4)
-        if (!p.perColumn) return `${vec(width)}(${source(i)})`
-        return `${vec(width)}(${range(width)
-          .map((j) => source(i, `_${g * 4 + j}`))
-          .join(', ')})`
-      }
-      if (nt) {
-        out.push(...ntColumns(V, kk))
-        for (const i of range(TM))
-          for (const g of range(Math.ceil(V / 4))) out.push(`acc${i}_${g} = fma(${rows(i, g)}, b${kk}_${g}, acc${i}_${g});`)
-      } else {
-        for (const i of range(TM)) {
-          out.push(`let s${i}_${kk} = vec4f(${source(i)});`)
-          for (const v of range(V)) out.push(`acc${i}_${v} = fma(s${i}_${kk}, w${v}_${kk}, acc${i}_${v});`)
+    const k = p.exact || !nt ? `(k0 + ${q * 4}u)` : `min(k0 + ${q * 4}u, ${p.K} - 4u)`
+    const loads = [...p.load(q, k), ...(nt ? range(4).flatMap((kk) => ntColumns(V, kk)) : [])]
+    out.push(...loads.map((text) => text.replace(/\b(w|b|word|dm)(\d+)/g, `$1${q}q$2`)))
+  }
+  const source = (i: number, k: number, c = '') => `subgroupBroadcast(a${i}_${Math.floor(k / SG)}${c}, ${k % SG}u)`
+  /** Element k of row i of the broadcast operand against the columns of group g. */
+  const rows = (i: number, k: number, g: number): string => {
+    const width = Math.min(V, 4)
+    if (!p.perColumn) return `${vec(width)}(${source(i, k)})`
+    const columns = range(width).map((j) => source(i, k, `_${g * 4 + j}`))
+    return `${vec(width)}(${columns.join(', ')})`
+  }
+  // Row by row: an accumulator stays in its register for the whole chunk, and the loaded columns are read where they are used.
+  for (const i of range(TM))
+    for (const q of quads)
+      for (const kk of range(4)) {
+        const k = q * 4 + kk
+        if (nt) for (const g of range(Math.ceil(V / 4))) out.push(`acc${i}_${g} = fma(${rows(i, k, g)}, b${q}q${kk}_${g}, acc${i}_${g});`)
+        else {
+          out.push(`let s${i}_${k} = vec4f(${source(i, k)});`)
+          for (const v of range(V)) out.push(`acc${i}_${v} = fma(s${i}_${k}, w${q}q${v}_${kk}, acc${i}_${v});`)
         }
       }
-    }
-    out.push('}')
-  }
   out.push('}')
   return out
 }
