@@ -21,9 +21,27 @@ async function openStore(): Promise<BlobStore> {
   }
 }
 
+/** How long a page that is going away may take to let go of its run, in ms. */
+const PATIENCE = 3000
+
+/** A lock of this origin, held until it is released or the worker ends. */
+function claim(runId: string): Promise<(() => void) | null> {
+  return new Promise((resolve) => {
+    const held = () => new Promise<void>((release) => resolve(release))
+    navigator.locks.request(`etude-run-${runId}`, { signal: AbortSignal.timeout(PATIENCE) }, held).catch(() => resolve(null))
+  })
+}
+
 const engine = openStore().then(
   (store) =>
-    new Engine({ store, starterUrl, fetch: (input, init) => fetch(input, init), requestGpu: () => Gpu.request(navigator.gpu), post }),
+    new Engine({
+      store,
+      starterUrl,
+      fetch: (input, init) => fetch(input, init),
+      requestGpu: () => Gpu.request(navigator.gpu),
+      claim,
+      post,
+    }),
 )
 self.addEventListener('message', (e: MessageEvent<EngineCommand>) => {
   void engine.then((it) => it.handle(e.data))

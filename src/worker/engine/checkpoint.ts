@@ -116,14 +116,14 @@ export async function decodeRows(source: ByteSource): Promise<RunData> {
 /** Whether rows are rows at all, and of ids that the model has. Throws RunError naming the row. */
 export function checkRows(rows: TokenRows, vocabSize: number, where: string): void {
   const { ids, labels, offsets } = rows
-  const ordered = offsets.every((o, i) => i === 0 || o >= offsets[i - 1]!)
+  const ordered = offsets.every((o, i) => i === 0 || o >= offsets[i - 1])
   if (offsets.length === 0 || offsets[0] !== 0 || !ordered || offsets.at(-1) !== ids.length || labels.length !== ids.length)
     throw new RunError('the rows do not fit their tokens', { where, fix: 'Read the data again' })
-  const bad = ids.findIndex((id, i) => id < 0 || id >= vocabSize || labels[i]! >= vocabSize)
+  const bad = ids.findIndex((id, i) => id < 0 || id >= vocabSize || labels[i] >= vocabSize)
   if (bad < 0) return
   let row = 0
-  while (row + 1 < rowCount(rows) && offsets[row + 1]! <= bad) row++
-  throw new RunError(`token id ${Math.max(ids[bad]!, labels[bad]!)} is not in the vocabulary of ${vocabSize}`, {
+  while (row + 1 < rowCount(rows) && offsets[row + 1] <= bad) row++
+  throw new RunError(`token id ${Math.max(ids[bad], labels[bad])} is not in the vocabulary of ${vocabSize}`, {
     where: `${where}, row ${row + 1}`,
     why: 'The rows were tokenised for another model',
     fix: 'Tokenise them with the tokenizer of this model',

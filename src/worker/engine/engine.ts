@@ -40,49 +40,65 @@ export class Engine {
         this.#open.get(c.id)?.abort()
         return
       case 'init':
-        return this.#answer(c.id, 'init', () => this.#init())
+        this.#answer(c.id, 'init', () => this.#init())
+        return
       case 'load-model':
-        return this.#answer(c.id, 'load-model', (r) => this.#loadModel(c.spec, r))
+        this.#answer(c.id, 'load-model', (r) => this.#loadModel(c.spec, r))
+        return
       case 'plan':
-        return this.#answer(c.id, 'plan', (r) => plan(s, c, r))
+        this.#answer(c.id, 'plan', (r) => plan(s, c, r))
+        return
       case 'start':
-        return this.#answer(c.id, 'start', (r) => start(s, c, r).then(none))
+        this.#answer(c.id, 'start', (r) => start(s, c, r).then(none))
+        return
       case 'restore':
-        return this.#answer(c.id, 'restore', (r) => restore(s, c.runId, r))
+        this.#answer(c.id, 'restore', (r) => restore(s, c.runId, r))
+        return
       case 'pause':
-        return this.#answer(c.id, c.type, () => heldRun(s, c.runId).pause().then(none))
+        this.#answer(c.id, c.type, () => heldRun(s, c.runId).pause().then(none))
+        return
       case 'resume':
-        return this.#answer(c.id, c.type, async () => {
+        this.#answer(c.id, c.type, async () => {
           s.need()
           await heldRun(s, c.runId).go(false)
           return null
         })
+        return
       case 'step':
-        return this.#answer(c.id, c.type, async () => {
+        this.#answer(c.id, c.type, async () => {
           s.need()
           await heldRun(s, c.runId).step()
           return null
         })
+        return
       case 'stop':
-        return this.#answer(c.id, c.type, () => heldRun(s, c.runId).stop().then(none))
+        this.#answer(c.id, c.type, () => heldRun(s, c.runId).stop().then(none))
+        return
       case 'checkpoint':
-        return this.#answer(c.id, c.type, () => heldRun(s, c.runId).checkpoint().then(none))
+        this.#answer(c.id, c.type, () => heldRun(s, c.runId).checkpoint().then(none))
+        return
       case 'list-runs':
-        return this.#answer(c.id, c.type, () => listRuns(s))
+        this.#answer(c.id, c.type, () => listRuns(s))
+        return
       case 'delete-run':
-        return this.#answer(c.id, c.type, () => deleteRun(s, c.runId).then(none))
+        this.#answer(c.id, c.type, () => deleteRun(s, c.runId).then(none))
+        return
       case 'generate':
-        return this.#answer(c.id, c.type, (r) => generate(s, c, r))
+        this.#answer(c.id, c.type, (r) => generate(s, c, r))
+        return
       case 'load-adapter':
-        return this.#answer(c.id, c.type, () => this.#loadAdapter(c.files))
+        this.#answer(c.id, c.type, () => this.#loadAdapter(c.files))
+        return
       case 'unload-adapter':
-        return this.#answer(c.id, c.type, async () => {
+        this.#answer(c.id, c.type, async () => {
           await s.lock.run(async () => s.dropAdapterLayout())
           s.adapter = null
           return null
         })
+        return
       case 'export':
-        return this.#answer(c.id, c.type, (r) => this.#export(c.what, c.runId, r))
+        this.#answer(c.id, c.type, (r) => this.#export(c.what, c.runId, r))
+        return
       default:
         c satisfies never
     }

@@ -130,7 +130,7 @@ function largestDifference(a: Float32Array, b: Float32Array): number {
   if (a.length !== b.length) return Infinity
   let most = 0
   for (let i = 0; i < a.length; i++) {
-    const d = Math.abs(a[i]! - b[i]!)
+    const d = Math.abs(a[i] - b[i])
     if (!(d <= most)) most = d
     if (Number.isNaN(d)) return NaN
   }

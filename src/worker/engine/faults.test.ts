@@ -140,7 +140,7 @@ describeShared('faults with stories260K', ['models', 'stories260K'], () => {
     expect(said.fix).toContain('learning rate')
     const [stored] = await h.request('list-runs', {})
     expect(stored).toMatchObject({ status: 'failed', error: { name: 'RunError' } })
-    expect(stored!.checkpointStep).toBe(stored!.steps.length)
+    expect(stored.checkpointStep).toBe(stored.steps.length)
     await h.request('export', { what: 'adapter', runId: 'hot' }).catch((e: unknown) => expect(e).toBeInstanceOf(Refused))
     await h.engine.close()
   })
@@ -159,15 +159,15 @@ describeShared('faults with stories260K', ['models', 'stories260K'], () => {
     own.destroy()
     const [stored] = await h.request('list-runs', {})
     expect(stored).toMatchObject({ status: 'failed', error: { name: 'GpuError' } })
-    expect(stored!.checkpointStep).toBeGreaterThanOrEqual(2)
-    expect(stored!.steps.length).toBeGreaterThanOrEqual(3)
+    expect(stored.checkpointStep).toBeGreaterThanOrEqual(2)
+    expect(stored.steps.length).toBeGreaterThanOrEqual(3)
     expect(await refusal(h.request('resume', { runId: 'lost' }))).toMatchObject({ name: 'GpuError' })
     const before = gpu.allocatedBytes
     await h.request('init', {})
     const summary = await h.request('restore', { runId: 'lost' })
-    expect(summary.checkpointStep).toBe(stored!.checkpointStep)
+    expect(summary.checkpointStep).toBe(stored.checkpointStep)
     await h.request('step', { runId: 'lost' })
-    expect(h.of('run-step').at(-1)!.record.step).toBe(stored!.checkpointStep + 1)
+    expect(h.of('run-step').at(-1)!.record.step).toBe(stored.checkpointStep + 1)
     await h.request('delete-run', { runId: 'lost' })
     await h.engine.close()
     expect(gpu.allocatedBytes).toBe(before)
@@ -180,7 +180,7 @@ describeShared('faults with stories260K', ['models', 'stories260K'], () => {
     await h.ended('mine')
     // The fingerprint samples the middle of each tensor: change all of the last one.
     const other = await modelFiles((name, b) => {
-      if (name === 'model.safetensors') for (let i = b.length - 4 * 64; i < b.length; i += 4) b[i]! ^= 1
+      if (name === 'model.safetensors') for (let i = b.length - 4 * 64; i < b.length; i += 4) b[i] ^= 1
     })
     await h.request('load-model', { spec: { kind: 'files', files: other } })
     const e = await refusal(h.request('restore', { runId: 'mine' }))

@@ -47,6 +47,8 @@ export interface RunParts {
   readonly layout: TunableLayout
   readonly data: RunData
   readonly post: (event: EngineEvent) => void
+  /** Lets other tabs have the run. */
+  readonly release: () => void
   /** What the model writes after a prompt, now. */
   readonly sample: (layout: TunableLayout, prompt: string, tokens: number) => Promise<string>
 }
@@ -99,7 +101,7 @@ export class HeldRun {
     this.source.cursor = c.cursor
     const ended = this.record.status === 'done' || this.record.status === 'stopped'
     if (ended && this.record.extras.keepBest && c.best && c.best.record.step !== c.state.step)
-      this.parts.layout.trained!.arenas.forEach((a, i) => a.param.write(new Uint8Array(c.best!.params[i]!)))
+      this.parts.layout.trained!.arenas.forEach((a, i) => a.param.write(new Uint8Array(c.best!.params[i])))
   }
 
   /** Store the start, so that a run whose start is not a matter of its seed can go on after a crash before its first checkpoint. */
@@ -261,6 +263,7 @@ export class HeldRun {
     this.#closed = true
     this.#abort.abort()
     this.trainer.destroy()
+    this.parts.release()
   }
 
   async #fail(error: WireError): Promise<void> {

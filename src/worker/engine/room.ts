@@ -42,7 +42,7 @@ export async function guarded<T>(gpu: Gpu, what: string, make: () => Promise<T>,
     const error = errors.find((e) => e !== null)
     if (error) {
       if (made) undo(made.value)
-      // eslint-disable-next-line no-unsafe-finally -- what the GPU says goes before what followed from it
+
       throw new GpuError(`the GPU has no room for ${what}`, { why: error.message, fix: CUT })
     }
   }

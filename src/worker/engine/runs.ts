@@ -150,8 +150,10 @@ async function hold(
   const { config } = record
   const { dtype, seed } = config.run
   const wanted = { method: findMethod(config.method), options: config.options, dtype, seed, trainable: true, loaded }
-  const layout = await room.layout(wanted, hooksOf(r))
+  const release = await s.claim(record.runId)
+  let layout: TunableLayout | null = null
   try {
+    layout = await room.layout(wanted, hooksOf(r))
     r.signal.throwIfAborted()
     return await HeldRun.create(
       record,
@@ -159,6 +161,7 @@ async function hold(
         gpu,
         layout,
         data,
+        release,
         lock: s.lock,
         store: s.runs,
         post: s.deps.post,
@@ -170,7 +173,8 @@ async function hold(
       measured,
     )
   } catch (e) {
-    room.release(layout)
+    if (layout) room.release(layout)
+    release()
     throw e
   }
 }
@@ -240,5 +244,10 @@ export async function deleteRun(s: Shared, runId: string): Promise<void> {
     await park(s)
     await s.lock.run(async () => s.dropRun())
   }
-  await s.runs.remove(runId)
+  const release = await s.claim(runId)
+  try {
+    await s.runs.remove(runId)
+  } finally {
+    release()
+  }
 }

@@ -1,5 +1,5 @@
 /** @file What the engine's commands share: the device, the model, and what lies on the GPU. Given from outside, so that all of it runs in tests too. */
-import { GpuError, ModelError } from '../../errors.ts'
+import { GpuError, ModelError, RunError } from '../../errors.ts'
 import type { Gpu, GpuTraits } from '../../gpu/device.ts'
 import type { AdapterFiles } from '../../io/adapter_files.ts'
 import type { LoadedAdapter, TunableLayout } from '../../train/tunable.ts'
@@ -14,6 +14,8 @@ import { RunStore } from './run_store.ts'
 export interface EngineDeps extends ModelSources {
   readonly requestGpu: () => Promise<Gpu>
   readonly post: (event: EngineEvent) => void
+  /** Take a run for this engine alone; null where another tab has it. By default nobody else is there. */
+  readonly claim?: (runId: string) => Promise<(() => void) | null>
   /** Bytes a run may plan for, by default `memoryBudget`. */
   readonly budget?: (traits: GpuTraits) => number
 }
@@ -63,6 +65,17 @@ export class Shared {
   get budget(): number {
     const { traits } = this.needGpu()
     return this.deps.budget?.(traits) ?? memoryBudget(traits)
+  }
+
+  /** Take a run for this tab; call what it returns to let it go. Throws RunError where another tab has it. */
+  async claim(runId: string): Promise<() => void> {
+    const release = this.deps.claim ? await this.deps.claim(runId) : () => undefined
+    if (release) return release
+    throw new RunError('another tab of the studio holds this run', {
+      where: runId,
+      why: 'Two at once would overwrite what the other stores',
+      fix: 'Go on in that tab, or close it first',
+    })
   }
 
   /** Free the run that is held. With the lock held; a loop that works must have been paused. */
