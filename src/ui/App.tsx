@@ -5,6 +5,7 @@
  *   model: use-starter drop-model[-input|-folder] hub-repo hub-revision hub-token hub-fetch model-name model-info device no-gpu progress cancel
  *   data: drop-data[-input] use-sample (the first; use-sample-<id> for others) detected map-columns map-format map-<field> map-apply tokens row-number row-previous row-next histogram
  *         lengths use-suggested-length checks counts bad-rows dedupe eval-fraction split-seed loss-on template
+ *         use-chatml use-plain
  *   method: method-<id> option-<name> option-more run-<name> (all but steps) reset-options
  *   train, before: run-steps length-unit run-epochs plan memory probe extra-<name> sample-prompts run-name from-adapter start start-paused
  *   train, run: status step eta pause resume step-once stop new-run try-result loss eval-loss lr grad-norm speed step-ms allocated

@@ -4,18 +4,28 @@ import { del, get, set } from 'idb-keyval'
 
 export type FileSlot = 'model-files' | 'data-files'
 
+/** The same file, named by its path in the folder that was given. A name survives being kept and posted; webkitRelativePath does not. */
+function placed(file: File, path: string): File {
+  return path === file.name ? file : new File([file], path, { type: file.type, lastModified: file.lastModified })
+}
+const hidden = (path: string): boolean => (path.split('/').at(-1) ?? '').startsWith('.')
+
+/** Files of an input, by their paths where a folder was picked. Hidden files are left out. */
+export const inputFiles = (files: FileList | null): File[] =>
+  [...(files ?? [])].map((f) => placed(f, f.webkitRelativePath || f.name)).filter((f) => !hidden(f.name))
+
 /** All files of a drop, folders walked. Hidden files are left out. Call within the drop event: its items are gone afterwards. */
 export async function droppedFiles(transfer: DataTransfer): Promise<File[]> {
   const entries = [...transfer.items].map((i) => i.webkitGetAsEntry()).filter((e) => e !== null)
   if (entries.length === 0) return [...transfer.files]
-  return (await Promise.all(entries.map(walk))).flat().filter((f) => !f.name.startsWith('.'))
+  return (await Promise.all(entries.map(walk))).flat().filter((f) => !hidden(f.name))
 }
 
 async function walk(entry: FileSystemEntry): Promise<File[]> {
   if (entry.isFile)
     return [
       await new Promise<File>((resolve, reject) => {
-        ;(entry as FileSystemFileEntry).file(resolve, reject)
+        ;(entry as FileSystemFileEntry).file((f) => resolve(placed(f, entry.fullPath.replace(/^\//, ''))), reject)
       }),
     ]
   const reader = (entry as FileSystemDirectoryEntry).createReader()
@@ -42,16 +52,16 @@ export const canPickFolder = (): boolean => picker() !== null
 export async function pickFolder(): Promise<File[]> {
   try {
     const folder = await picker()?.showDirectoryPicker()
-    return folder ? (await filesOf(folder)).filter((f) => !f.name.startsWith('.')) : []
+    return folder ? (await filesOf(folder, `${folder.name}/`)).filter((f) => !hidden(f.name)) : []
   } catch {
     return []
   }
 }
-async function filesOf(folder: FileSystemDirectoryHandle): Promise<File[]> {
+async function filesOf(folder: FileSystemDirectoryHandle, path: string): Promise<File[]> {
   const found: File[] = []
   for await (const handle of folder.values()) {
-    if (handle.kind === 'file') found.push(await handle.getFile())
-    else found.push(...(await filesOf(handle)))
+    if (handle.kind === 'file') found.push(placed(await handle.getFile(), path + handle.name))
+    else found.push(...(await filesOf(handle, `${path}${handle.name}/`)))
   }
   return found
 }

@@ -7,6 +7,7 @@ import { configOf, isRunning, methodOf } from '../store/select.ts'
 import type { StudioState } from '../store/state.ts'
 import { dispatch, store } from '../store/store.ts'
 import { recut } from './data.ts'
+import { telling } from './run.ts'
 
 /** Long enough that typing a number plans once, short enough to feel immediate, in ms. */
 const SETTLE = 180
@@ -91,18 +92,21 @@ async function planOthers(key: string): Promise<void> {
 export async function probe(): Promise<void> {
   const s = store.getState()
   const config = configOf(s)
-  if (!config || !s.data.summary || s.plan.status === 'probing') return
+  if (!config || !s.data.summary || s.busy) return
   const key = planKey(config, s)
   dispatch({ type: 'plan', patch: { status: 'probing' } })
+  dispatch({ type: 'busy', busy: true })
   try {
     const { train } = await data().rows()
     const plan = await engine().request(
       'plan',
       { config, probe: true, rows: train },
-      { transfer: [train.ids.buffer, train.labels.buffer, train.offsets.buffer] },
+      { ...telling, transfer: [train.ids.buffer, train.labels.buffer, train.offsets.buffer] },
     )
     if (key === wanted) dispatch({ type: 'plan', patch: { status: 'ready', plan, error: null } })
   } catch (e) {
     if (key === wanted) dispatch({ type: 'plan', patch: { status: 'failed', error: wireOf(e) } })
+  } finally {
+    dispatch({ type: 'busy', busy: false })
   }
 }

@@ -1,6 +1,7 @@
 /** @file Runs: start, pause, step, resume, stop, and the list of what is stored. Events of runs come through `listenToEngine`. */
 import { wireOf } from '../wire.ts'
 import { rowCount, type TokenRows } from '../../data/types.ts'
+import type { RequestHooks } from '../../worker/client.ts'
 import { data, engine } from '../services.ts'
 import { addPoint, dropPoints, setPoints } from '../store/points.ts'
 import { configOf, extrasOf, obstacle } from '../store/select.ts'
@@ -85,12 +86,19 @@ export const start = (paused = false): Promise<void> =>
           paused,
           fromAdapter: s.trying.startFromAdapter && s.trying.source?.kind === 'adapter',
         },
-        { transfer: [...buffers(train), ...(eval_ ? buffers(eval_) : [])] },
+        { ...telling, transfer: [...buffers(train), ...(eval_ ? buffers(eval_) : [])] },
       )
     } catch (e) {
       dispatch({ type: 'error', id: null, runId: run.runId, error: wireOf(e) })
     }
   })
+
+/** Hooks of requests that take a while: what the engine does is told. */
+export const telling: RequestHooks = {
+  onProgress: ({ label, done, total, unit }) => {
+    dispatch({ type: 'work', progress: { label, done, total, unit } })
+  },
+}
 
 const tell = (type: 'pause' | 'stop' | 'checkpoint', runId: string): Promise<void> =>
   busily(async () => {
@@ -117,7 +125,7 @@ export const stepOnce = (runId: string): Promise<void> =>
 export async function held(runId: string): Promise<void> {
   const run = store.getState().runs.find((r) => r.runId === runId)
   if (!run || run.live) return
-  const summary = await engine().request('restore', { runId })
+  const summary = await engine().request('restore', { runId }, telling)
   setPoints(runId, summary.steps)
   dispatch({ type: 'run-restored', run: summary })
 }

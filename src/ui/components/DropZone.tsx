@@ -2,7 +2,7 @@
 import { Button } from '@mantine/core'
 import { FileUp, FolderOpen } from 'lucide-react'
 import { useRef, useState, type ReactNode } from 'react'
-import { canPickFolder, droppedFiles, pickFolder } from '../files.ts'
+import { canPickFolder, droppedFiles, inputFiles, pickFolder } from '../files.ts'
 
 interface Props {
   readonly testId: string
@@ -22,7 +22,7 @@ export function DropZone({ testId, title, children, onFiles, accept, folder = fa
   const files = useRef<HTMLInputElement>(null)
   const dir = useRef<HTMLInputElement>(null)
   const take = (input: HTMLInputElement): void => {
-    const given = [...(input.files ?? [])].filter((f) => !f.name.startsWith('.'))
+    const given = inputFiles(input.files)
     // the same file may be picked again after it was repaired
     input.value = ''
     if (given.length > 0) onFiles(given)

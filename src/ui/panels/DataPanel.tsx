@@ -1,6 +1,7 @@
 /** @file Step 2: the data as read, why it was read so, what is set aside, and the exact tokens the model will see. */
 import { Button } from '@mantine/core'
 import { ArrowRight, Check } from 'lucide-react'
+import type { Format } from '../../data/report.ts'
 import { goTo } from '../actions/choose.ts'
 import { cancelData, chooseDataFiles, chooseSample } from '../actions/data.ts'
 import { Card, PageHead, Tag, Working } from '../components/parts.tsx'
@@ -15,16 +16,21 @@ import { CheckList, LengthCard, SetAside } from './DataChecks.tsx'
 import { FormatCard } from './FormatCard.tsx'
 import { RowPreview } from './RowPreview.tsx'
 import { SplitCard } from './SplitCard.tsx'
+import { TemplateEditor } from './TemplateEditor.tsx'
 
+const CHATS: ReadonlySet<Format | undefined> = new Set<Format>(['messages', 'sharegpt'])
 const ACCEPT = '.jsonl,.ndjson,.json,.csv,.tsv,.parquet,.txt,.md'
 
 export function DataPanel() {
   const data = useStudio((s) => s.data)
   const choice = useStudio((s) => s.choices.data)
   const model = useStudio((s) => s.model)
+  const chosen = useStudio((s) => s.choices.dataSettings.format)
   const running = useStudio(isRunning)
   const p = data.progress
   const { summary } = data
+  // conversations that could not be read: how they are written is the first thing to look at
+  const untemplated = data.status === 'failed' && !summary && data.inspection.some((i) => CHATS.has(chosen ?? i.detection?.format))
   return (
     <>
       <PageHead
@@ -110,6 +116,11 @@ export function DataPanel() {
       )}
       {data.status === 'cancelled' && <p className="note">Reading was cancelled. Drop the file again to read it.</p>}
       {data.inspection.length > 0 && <FormatCard />}
+      {untemplated && (
+        <Card title="Chat template">
+          <TemplateEditor none={false} />
+        </Card>
+      )}
       {summary && (
         <>
           {summary.stats.usable > 0 && <RowPreview />}

@@ -2,7 +2,7 @@
 import { timeLeft } from '../charts/series.ts'
 import { LossChart } from '../charts/LossChart.tsx'
 import { ErrorCard } from '../components/ErrorCard.tsx'
-import { PageHead } from '../components/parts.tsx'
+import { Card, PageHead, Working } from '../components/parts.tsx'
 import { duration, group, loss3, percent } from '../format.ts'
 import { bestEval } from '../store/reduce.ts'
 import { pointsOf } from '../store/points.ts'
@@ -26,6 +26,8 @@ export function RunScreen({ run }: { run: RunView }) {
   const fingerprint = useStudio((s) => s.model.info?.fingerprint ?? null)
   const engineReady = useStudio((s) => s.engine.status === 'ready')
   const runs = useStudio((s) => s.runs)
+  const busy = useStudio((s) => s.busy)
+  const work = useStudio((s) => s.work)
   const points = usePoints(run.runId)
   const step = Math.max(points.last()?.step ?? 0, run.step)
   const total = run.config.run.steps
@@ -33,11 +35,16 @@ export function RunScreen({ run }: { run: RunView }) {
   const others = runs.filter((r) => r.runId !== run.runId && pointsOf(r.runId).length > 0)
   const left = run.status === 'running' ? timeLeft(points, total) : null
   const best = bestEval(run.evals)
+  const preparing = busy && run.status !== 'failed' && (!run.live || step === 0)
   return (
     <>
       <PageHead title={run.name} actions={<RunControls run={run} facts={{ engineReady, otherModel, step }} />}>
         <span data-testid="status" data-status={run.status} role="status">
-          {STATUS_WORDS[run.status]}
+          {preparing
+            ? 'Preparing'
+            : run.status === 'running' && step === 0
+              ? 'Looking at the untouched model first'
+              : STATUS_WORDS[run.status]}
         </span>
         {' · '}step <span data-testid="step">{group(step)}</span> of {group(total)}
         {left !== null && Number.isFinite(left) && (
@@ -59,6 +66,11 @@ export function RunScreen({ run }: { run: RunView }) {
       >
         <i style={{ width: `${Math.min(100, (100 * step) / total)}%` }} />
       </div>
+      {preparing && (
+        <Card>
+          <Working label="Preparing the run" progress={work} />
+        </Card>
+      )}
       {error && <ErrorCard error={error} />}
       {run.error && (
         <ErrorCard error={run.error}>

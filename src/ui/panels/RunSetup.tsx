@@ -19,7 +19,7 @@ import { PlanProblem } from './PlanProblem.tsx'
 
 export function RunSetup() {
   const state = useStudio((s) => s)
-  const blocked = obstacle(state) !== null || state.busy || state.plan.status === 'probing'
+  const blocked = obstacle(state) !== null || state.busy
   const config = configOf(state)
   const method = methodOf(state.choices)
   const { info } = state.model
@@ -45,7 +45,7 @@ export function RunSetup() {
               variant="filled"
               leftSection={<Play size={16} aria-hidden />}
               disabled={blocked}
-              loading={state.busy}
+
               onClick={() => void start()}
               data-testid="start"
             >

@@ -23,7 +23,7 @@ export function SamplesTable({ run }: { run: RunView }) {
                   <th scope="col" style={{ width: 76 }}>
                     Step
                   </th>
-                  <th scope="col" style={{ whiteSpace: 'pre-wrap', fontWeight: 550, color: 'var(--ink)' }}>
+                  <th scope="col" style={{ whiteSpace: 'pre-wrap', fontWeight: 400, color: 'var(--ink)' }}>
                     {prompt.trim()}
                   </th>
                 </tr>

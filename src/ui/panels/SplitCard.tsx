@@ -1,10 +1,11 @@
 /** @file How much is held out, what the loss counts, and which chat template renders the rows. */
-import { Button, Select, Slider, Textarea, TextInput } from '@mantine/core'
+import { Button, Select, Slider, TextInput } from '@mantine/core'
 import { useState } from 'react'
 import { setDataSettings } from '../actions/data.ts'
 import { Card } from '../components/parts.tsx'
 import { group } from '../format.ts'
 import { useStudio } from '../store/store.ts'
+import { TemplateEditor } from './TemplateEditor.tsx'
 
 /** Loss on … as the select has it. */
 const LOSS = [
@@ -16,11 +17,9 @@ const LOSS = [
 export function SplitCard() {
   const settings = useStudio((s) => s.choices.dataSettings)
   const stats = useStudio((s) => s.data.summary?.stats)
-  const modelTemplate = useStudio((s) => s.model.info?.chatTemplate ?? null)
   const [share, setShare] = useState<number | null>(null)
   const [seed, setSeed] = useState<string | null>(null)
   const [open, setOpen] = useState(false)
-  const [template, setTemplate] = useState<string | null>(null)
   const percentHeld = share ?? Math.round(settings.evalFraction * 100)
   const seedBad = seed !== null && !/^\d{1,9}$/.test(seed)
   return (
@@ -90,60 +89,7 @@ export function SplitCard() {
             Chat template{settings.template === null ? '' : settings.template === '' ? ': not used' : ': your own'}
           </Button>
         </div>
-        {open && (
-          <div className="stack">
-            <Textarea
-              label="Template (Jinja)"
-              description={
-                modelTemplate === null
-                  ? 'The model has none: prompts and answers are joined as plain text.'
-                  : 'The model’s own, unless you change it.'
-              }
-              autosize
-              minRows={3}
-              maxRows={12}
-              styles={{ input: { fontFamily: 'var(--mono)', fontSize: 12.5 } }}
-              value={template ?? settings.template ?? modelTemplate ?? ''}
-              onChange={(e) => {
-                setTemplate(e.currentTarget.value)
-              }}
-              data-testid="template"
-            />
-            <div className="row">
-              <Button
-                size="xs"
-                disabled={template === null}
-                onClick={() => {
-                  void setDataSettings({ template })
-                  setTemplate(null)
-                }}
-              >
-                Use this template
-              </Button>
-              <Button
-                size="xs"
-                disabled={settings.template === ''}
-                onClick={() => {
-                  setTemplate(null)
-                  void setDataSettings({ template: '' })
-                }}
-              >
-                Use none
-              </Button>
-              {settings.template !== null && (
-                <Button
-                  size="xs"
-                  onClick={() => {
-                    setTemplate(null)
-                    void setDataSettings({ template: null })
-                  }}
-                >
-                  Back to the model’s
-                </Button>
-              )}
-            </div>
-          </div>
-        )}
+        {open && <TemplateEditor />}
       </div>
     </Card>
   )

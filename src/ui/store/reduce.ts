@@ -10,6 +10,7 @@ import {
   type ExportState,
   type ModelState,
   type PlanState,
+  type Progress,
   type RunView,
   type SideState,
   type StudioState,
@@ -26,6 +27,7 @@ export type PageEvent =
   | { readonly type: 'plan'; readonly patch: Partial<PlanState> }
   | { readonly type: 'invalid'; readonly key: string; readonly why: string | null }
   | { readonly type: 'busy'; readonly busy: boolean }
+  | { readonly type: 'work'; readonly progress: Progress }
   | { readonly type: 'notice'; readonly text: string | null }
   | { readonly type: 'run-error'; readonly error: StudioState['runError'] }
   | { readonly type: 'run-started'; readonly run: RunView }
@@ -55,7 +57,9 @@ export function reduce(s: StudioState, e: StudioEvent): StudioState {
     case 'invalid':
       return { ...s, invalid: withKey(s.invalid, e.key, e.why) }
     case 'busy':
-      return { ...s, busy: e.busy }
+      return { ...s, busy: e.busy, work: null }
+    case 'work':
+      return { ...s, work: e.progress }
     case 'notice':
       return { ...s, notice: e.text }
     case 'run-error':

@@ -160,6 +160,8 @@ export interface StudioState {
   readonly current: string | null
   /** A request about the run is under way: buttons wait. */
   readonly busy: boolean
+  /** What the engine says it is doing about it. */
+  readonly work: Progress | null
   readonly runError: WireError | null
   readonly trying: TryState
   readonly exporting: ExportState
@@ -213,6 +215,7 @@ export const INITIAL: StudioState = {
   runs: [],
   current: null,
   busy: false,
+  work: null,
   runError: null,
   trying: { base: SIDE, tuned: SIDE, source: null, loading: false, startFromAdapter: false, error: null },
   exporting: { status: 'idle', what: 'adapter', progress: null, result: null, error: null },
