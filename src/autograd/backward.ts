@@ -19,7 +19,7 @@ export function backward(output: Tensor, seed: Tensor, wrt: readonly Tensor[] = 
       const thunk = thunks[i]
       if (!input.needsGrad || !thunk) return
       if (input.sink) addTo(input.sink, thunk)
-      else grads.set(input, combine(grads, input, dt, thunk))
+      else grads.set(input, combine(grads, input, [dt, seed], thunk))
     })
   }
   return wrt.map((t) => grads.get(t) ?? null)
@@ -30,13 +30,14 @@ function addTo(sink: Tensor, thunk: GradThunk): void {
   if (g !== sink) accumulate(sink, g)
 }
 
-/** The gradient of `input` with this thunk's part added, in place where nobody else will read the earlier part. */
-function combine(grads: ReadonlyMap<Tensor, Tensor>, input: Tensor, dt: Tensor, thunk: GradThunk): Tensor {
+/** The gradient of `input` with this thunk's part added, in place where nobody else will read the earlier part. `borrowed`: the gradient that is being
+ * passed on, and the caller's seed. */
+function combine(grads: ReadonlyMap<Tensor, Tensor>, input: Tensor, borrowed: readonly Tensor[], thunk: GradThunk): Tensor {
   const prev = grads.get(input)
   if (!prev) return thunk(null)
   let holders = 0
   for (const g of grads.values()) if (g === prev) holders++
-  const owned = holders === 1 && prev !== dt
+  const owned = holders === 1 && !borrowed.includes(prev)
   const g = thunk(owned ? prev : null)
   if (g === prev) return g
   // Add into whichever of the two is ours alone.
@@ -44,7 +45,7 @@ function combine(grads: ReadonlyMap<Tensor, Tensor>, input: Tensor, dt: Tensor, 
     accumulate(prev, g)
     return prev
   }
-  if (g !== dt && ![...grads.values()].includes(g)) {
+  if (!borrowed.includes(g) && ![...grads.values()].includes(g)) {
     accumulate(g, prev)
     return g
   }

@@ -21,6 +21,8 @@ function readConfig(config: Json): ModelConfig {
   const headDim = integer(config, 'head_dim', { min: 4, max: 256, fallback: hiddenSize / heads })
   if (headDim % 4 || hiddenSize % 4)
     fail(`hidden_size ${hiddenSize} and head_dim ${headDim} must be multiples of 4`, 'kernels read four numbers at a time')
+  const intermediateSize = integer(config, 'intermediate_size', { min: 4, max: 262_144 })
+  if (intermediateSize % 4) fail(`intermediate_size ${intermediateSize} must be a multiple of 4`, 'kernels read four numbers at a time')
   const act = config.hidden_act ?? 'silu'
   if (act !== 'silu') fail(`hidden_act ${JSON.stringify(act)} is not supported`, 'the Llama family uses silu')
   const eps = config.rms_norm_eps ?? 1e-6
@@ -30,7 +32,7 @@ function readConfig(config: Json): ModelConfig {
     architecture: 'LlamaForCausalLM',
     vocabSize: integer(config, 'vocab_size', { min: 2, max: 2_000_000 }),
     hiddenSize,
-    intermediateSize: integer(config, 'intermediate_size', { min: 4, max: 262_144 }),
+    intermediateSize,
     layers: integer(config, 'num_hidden_layers', { min: 1, max: 512 }),
     heads,
     kvHeads,
