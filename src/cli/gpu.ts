@@ -8,6 +8,7 @@ import { chooseDriver, namedDriver, prepareEnvironment, softwareDriver } from '.
 
 /** Dawn instances: one that is dropped while a device of it lives takes the process down. */
 const instances: GPU[] = []
+let found: GPU | null = null
 
 function instance(): GPU {
   const gpu = create([])
@@ -51,9 +52,24 @@ async function findInstance(): Promise<GPU> {
   return instance()
 }
 
-/** The device for this process. Throws GpuError, saying what to install, where there is none. */
-export async function openGpu(): Promise<Gpu> {
+/** Where commands get their device from, and give it back. */
+export interface GpuSource {
+  open(): Promise<Gpu>
+  close(gpu: Gpu): void
+}
+
+/** A device. Throws GpuError, saying what to install, where there is none. */
+async function openGpu(): Promise<Gpu> {
   prepareEnvironment()
   setWaiter(sleepingWaiter())
-  return Gpu.request(await findInstance())
+  found ??= await findInstance()
+  return Gpu.request(found)
+}
+
+/** A device of its own for each command. */
+export const NODE_GPU: GpuSource = {
+  open: openGpu,
+  close: (gpu) => {
+    gpu.destroy()
+  },
 }

@@ -65,7 +65,7 @@ const EXITS = 'Exit codes: 0 done; 1 a file, the model or the run failed, with a
 
 /** Help of one command. `program`: how it is called. */
 export function commandHelp(c: CommandSpec, program: string): string {
-  return `${heading(c, program)}\n${flagsHelp(c)}\n\n${c.output.map((l) => wrap(l, '')).join('\n')}\n${EXITS}\n`
+  return `${heading(c, program)}\n${flagsHelp(c)}\n\n${c.output.map((l) => wrap(l, '')).join('\n')}\n${wrap(EXITS, '')}\n`
 }
 
 /** Help of `npm run tune`: training, its methods, and the commands beside it. */
@@ -82,7 +82,7 @@ export function tuneHelp(program: string): string {
     methodsHelp(),
     `\n${TUNE.output.map((l) => wrap(l, '')).join('\n')}`,
     ...others,
-    EXITS,
+    wrap(EXITS, ''),
     '',
   ].join('\n')
 }

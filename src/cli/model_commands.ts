@@ -1,69 +1,76 @@
 /** @file `logits`, `eval` and `generate`: a model as it is, with or without an adapter. */
 import { rowCount, type TokenRows } from '../data/types.ts'
-import { renderChat } from '../data/template.ts'
-import { ModelError, OptionError } from '../errors.ts'
+import { OptionError } from '../errors.ts'
 import type { Gpu } from '../gpu/device.ts'
 import { Generator } from '../train/generator.ts'
 import { RUN_OPTIONS } from '../train/run_config.ts'
+import { promptIds, TextStream } from '../train/text.ts'
 import { Trainer } from '../train/trainer.ts'
 import { TunableLayout } from '../train/tunable.ts'
 import { defaults } from '../options.ts'
 import type { ModelBundle } from '../train/bundle.ts'
 import type { Args } from './args.ts'
-import { openGpu } from './gpu.ts'
+import type { GpuSource } from './gpu.ts'
 import { loadAdapter, loadModel, loadRows, requireTokenizer } from './load.ts'
 import type { Output } from './output.ts'
 
 const RUN_DEFAULTS = defaults(RUN_OPTIONS)
 
 /** The model of --model with the adapter of --adapter, on the GPU. */
-async function onGpu<T>(args: Args, bundle: ModelBundle, out: Output, body: (gpu: Gpu, t: TunableLayout) => Promise<T>): Promise<T> {
+async function onGpu<T>(
+  args: Args,
+  bundle: ModelBundle,
+  out: Output,
+  gpus: GpuSource,
+  body: (gpu: Gpu, t: TunableLayout) => Promise<T>,
+): Promise<T> {
   const path = args.text('adapter')
   const loaded = path === null ? null : await loadAdapter(bundle, path, new Map(), out)
-  const gpu = await openGpu()
+  const gpu = await gpus.open()
+  let t: TunableLayout | null = null
   try {
     const dtype = args.text('dtype') === 'f16' ? 'f16' : 'f32'
     const o = { dtype, seed: 0, trainable: false, maxBindingSize: gpu.traits.maxBindingSize } as const
-    const t = new TunableLayout(bundle, loaded?.method ?? null, loaded?.options ?? {}, o, loaded)
+    t = new TunableLayout(bundle, loaded?.method ?? null, loaded?.options ?? {}, o, loaded)
     for (const note of t.notes.filter((n) => !loaded?.notes.includes(n))) out.note(note)
     await t.fill(gpu, { onProgress: (done, total) => out.bar(done, total, 'loading the model') })
     return await body(gpu, t)
   } finally {
-    gpu.destroy()
+    t?.destroy()
+    gpus.close(gpu)
   }
 }
 
-/** Ids of `--ids`. Throws OptionError. */
-export function parseIds(text: string, vocabSize: number): number[] {
-  const ids = text.split(',').map((s) => (/^\s*\d+\s*$/.test(s) ? Number(s) : NaN))
-  const bad = ids.findIndex((n) => !(n < vocabSize))
-  if (bad >= 0)
-    throw new OptionError(`got "${text.split(',')[bad]}", expected token ids from 0 to ${vocabSize - 1}, separated by commas`, {
-      where: '--ids',
-    })
-  return ids
+/** Ids of `--ids`. `vocabSize` null: not known yet. Throws OptionError. */
+export function parseIds(text: string, vocabSize: number | null): number[] {
+  const parts = text.split(',')
+  const ids = parts.map((s) => (/^\s*\d+\s*$/.test(s) ? Number(s) : NaN))
+  const bad = ids.findIndex((n) => !(n < (vocabSize ?? 2 ** 31)))
+  if (bad < 0) return ids
+  const expected = vocabSize === null ? 'token ids' : `token ids from 0 to ${vocabSize - 1}`
+  throw new OptionError(`got "${parts[bad]}", expected ${expected}, separated by commas`, { where: '--ids' })
 }
 
-export async function logitsCommand(args: Args, out: Output): Promise<void> {
+export async function logitsCommand(args: Args, out: Output, gpus: GpuSource): Promise<void> {
   if (args.has('text') === args.has('ids')) throw new OptionError('expected one of --text "…" and --ids 1,2,3', { where: 'arguments' })
   const idText = args.text('ids')
-  if (idText !== null) parseIds(idText, Infinity)
+  if (idText !== null) parseIds(idText, null)
   const bundle = await loadModel(args.required('model'), out)
   const tokenizer = idText === null ? requireTokenizer(bundle, '--text', 'Use --ids, or add the tokenizer.json of the model') : null
   const ids = idText === null ? tokenizer!.encode(args.required('text'), true) : parseIds(idText, bundle.config.vocabSize)
   if (ids.length === 0) throw new OptionError('the text has no token', { where: '--text', fix: 'Write at least one character' })
-  await onGpu(args, bundle, out, async (gpu, t) => {
+  await onGpu(args, bundle, out, gpus, async (gpu, t) => {
     const generator = await Generator.create(gpu, t, { capacity: ids.length + (t.adapter?.virtualTokens ?? 0) })
     const logits = await generator.logits(ids)
     const top = Array.from(logits.keys())
-      .sort((a, b) => logits[b]! - logits[a]!)
+      .sort((a, b) => logits[b] - logits[a])
       .slice(0, 10)
     out.result(
       { ids, logits: Array.from(logits) },
       top
         .map(
           (id) =>
-            `${logits[id]!.toFixed(4).padStart(10)}  ${String(id).padStart(6)}  ${tokenizer ? JSON.stringify(tokenizer.token(id)) : ''}`,
+            `${logits[id].toFixed(4).padStart(10)}  ${String(id).padStart(6)}  ${tokenizer ? JSON.stringify(tokenizer.token(id)) : ''}`,
         )
         .join('\n'),
     )
@@ -74,15 +81,15 @@ export async function logitsCommand(args: Args, out: Output): Promise<void> {
 /** Tokens of the longest row. */
 function longest(rows: TokenRows): number {
   let n = 2
-  for (let r = 0; r < rowCount(rows); r++) n = Math.max(n, rows.offsets[r + 1]! - rows.offsets[r]!)
+  for (let r = 0; r < rowCount(rows); r++) n = Math.max(n, rows.offsets[r + 1] - rows.offsets[r])
   return n
 }
 
-export async function evalCommand(args: Args, out: Output): Promise<void> {
+export async function evalCommand(args: Args, out: Output, gpus: GpuSource): Promise<void> {
   const bundle = await loadModel(args.required('model'), out)
   const limit = args.has('seq') ? args.number('seq') : null
   const { train: rows } = await loadRows(args.required('data'), bundle, limit ?? bundle.config.context, out)
-  await onGpu(args, bundle, out, async (gpu, t) => {
+  await onGpu(args, bundle, out, gpus, async (gpu, t) => {
     // Never more than is there: buffers are made for it.
     const seq = Math.min(longest(rows), limit ?? Math.max(2, bundle.config.context - (t.adapter?.virtualTokens ?? 0)))
     const trainer = await Trainer.create(gpu, t, { ...RUN_DEFAULTS, batch: Math.min(args.number('batch'), rowCount(rows)), seq })
@@ -92,27 +99,15 @@ export async function evalCommand(args: Args, out: Output): Promise<void> {
   })
 }
 
-export async function generateCommand(args: Args, out: Output): Promise<void> {
+export async function generateCommand(args: Args, out: Output, gpus: GpuSource): Promise<void> {
   const bundle = await loadModel(args.required('model'), out)
   const tokenizer = requireTokenizer(bundle, '--prompt', 'Add the tokenizer.json of the model')
-  const prompt = args.required('prompt')
   const maxTokens = args.number('max_tokens')
-  let ids: number[]
-  if (args.switch('chat')) {
-    if (tokenizer.chatTemplate === null)
-      throw new ModelError('the model has no chat template', { where: bundle.files.name, fix: 'Leave out --chat' })
-    const text = (id: number | null): string => (id === null ? '' : tokenizer.token(id))
-    const context = { bos_token: text(tokenizer.bosId), eos_token: text(tokenizer.eosId), addGenerationPrompt: true, tools: null }
-    ids = tokenizer.encode(renderChat(tokenizer.chatTemplate, [{ role: 'user', content: prompt }], context), false)
-  } else ids = tokenizer.encode(prompt, true)
+  const ids = promptIds(tokenizer, args.required('prompt'), args.switch('chat'))
   if (ids.length === 0) throw new OptionError('the prompt has no token', { where: '--prompt', fix: 'Write at least one character' })
-  await onGpu(args, bundle, out, async (gpu, t) => {
-    const capacity = ids.length + maxTokens + (t.adapter?.virtualTokens ?? 0)
-    const generator = await Generator.create(gpu, t, { capacity })
-    const before = tokenizer.decode(ids, true)
-    const stops = args.list('stop')
-    let shown = ''
-    const textOf = (all: readonly number[]): string => tokenizer.decode([...ids, ...all], true).slice(before.length)
+  await onGpu(args, bundle, out, gpus, async (gpu, t) => {
+    const generator = await Generator.create(gpu, t, { capacity: ids.length + maxTokens + (t.adapter?.virtualTokens ?? 0) })
+    const text = new TextStream(tokenizer, ids, args.list('stop'))
     const made = await generator.generate(ids, {
       temperature: args.number('temperature'),
       topK: args.number('top_k'),
@@ -120,19 +115,13 @@ export async function generateCommand(args: Args, out: Output): Promise<void> {
       seed: args.number('seed'),
       maxTokens,
       stopIds: [...new Set([...bundle.config.eosIds, ...(tokenizer.eosId === null ? [] : [tokenizer.eosId])])],
-      onToken: (_, all) => {
-        const text = textOf(all)
-        // A character may take several tokens: its first bytes alone show as the replacement character.
-        if (!text.endsWith('\ufffd')) {
-          out.part(text.slice(shown.length))
-          shown = text
-        }
-        return stops.some((s) => s !== '' && text.includes(s))
+      onToken: (id) => {
+        out.part(text.push(id))
+        return text.ended
       },
     })
-    const text = textOf(made.ids)
-    out.part(text.slice(shown.length))
-    out.result({ text, ids: made.ids, stopped: made.stopped }, '')
+    out.part(text.finish())
+    out.result({ text: text.text, ids: made.ids, stopped: made.stopped }, '')
     generator.destroy()
   })
 }

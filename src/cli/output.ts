@@ -3,18 +3,24 @@
 /** One line of JSON, numbers that are not finite as null. */
 const jsonLine = (value: unknown): string => `${JSON.stringify(value)}\n`
 
+/** Keep stdout for results, whatever a library logs; a reader that has seen enough (`| head`) is no error. */
+export function claimStdout(): void {
+  process.stdout.on('error', (e: NodeJS.ErrnoException) => {
+    if (e.code === 'EPIPE') process.exit(0)
+    throw e
+  })
+  console.log =
+    console.info =
+    console.debug =
+      (...parts: unknown[]) => {
+        console.error(...parts)
+      }
+}
+
 export class Output {
   #bar = false
   /** @param json results are JSON lines. */
-  constructor(readonly json: boolean) {
-    // A reader that has seen enough (`| head`) is no error.
-    process.stdout.on('error', (e: NodeJS.ErrnoException) => {
-      if (e.code === 'EPIPE') process.exit(0)
-      throw e
-    })
-    // Whatever a library logs is not a result.
-    console.log = console.info = console.debug = (...parts: unknown[]) => console.error(...parts)
-  }
+  constructor(readonly json: boolean) {}
 
   /** A result: as JSON, or as the text for people. */
   result(value: unknown, text: string): void {

@@ -1,9 +1,11 @@
 /** @file The frame of a command-line program: errors to messages and exit codes, and a clean end. */
 import { EtudeError, OptionError } from '../errors.ts'
+import { claimStdout } from './output.ts'
 
 /** Runs `body` and ends the process: 0, 1 where something failed, 2 where the arguments were not understood. Prints no stack trace unless ETUDE_DEBUG is set. */
 export async function runProgram(body: () => Promise<void>, hint: string): Promise<never> {
   let code = 0
+  claimStdout()
   try {
     await body()
   } catch (e) {

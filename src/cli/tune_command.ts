@@ -5,16 +5,17 @@ import { OptionError } from '../errors.ts'
 import type { Gpu } from '../gpu/device.ts'
 import { parseOptions } from '../options.ts'
 import type { AnyMethod, Json } from '../peft/method.ts'
+import type { State } from '../train/adapter.ts'
 import type { ModelBundle } from '../train/bundle.ts'
-import { adapterFiles, type Manifest, modelFiles, VERSION } from '../train/export.ts'
+import { adapterFiles, type ExportItem, type Manifest, modelFiles, VERSION } from '../train/export.ts'
 import { fingerprint } from '../train/fingerprint.ts'
-import { NO_EXTRAS, run, type RunEvent } from '../train/run.ts'
+import { type Checkpoint, NO_EXTRAS, run, type RunEvent, type RunRecords } from '../train/run.ts'
 import { type EvalRecord, RUN_OPTIONS, type RunConfig, type RunOptions, type StepRecord } from '../train/run_config.ts'
 import { RunControl } from '../train/run_control.ts'
 import { Trainer } from '../train/trainer.ts'
 import { findMethod, type LoadedAdapter, TunableLayout } from '../train/tunable.ts'
 import { type Args, parsePairs } from './args.ts'
-import { openGpu } from './gpu.ts'
+import type { GpuSource } from './gpu.ts'
 import { loadAdapter, loadModel, loadRows } from './load.ts'
 import type { Output } from './output.ts'
 import { makeFolder, saveFiles } from './save.ts'
@@ -48,7 +49,7 @@ const withRate = (run: RunOptions, method: AnyMethod, args: Args): RunOptions =>
   lr: args.has('lr') ? run.lr : ((method.runDefaults.lr as number | undefined) ?? run.lr),
 })
 
-export async function tuneCommand(args: Args, out: Output): Promise<void> {
+export async function tuneCommand(args: Args, out: Output, gpus: GpuSource): Promise<void> {
   const wanted = readArguments(args)
   const folder = args.required('out')
   const bundle = await loadModel(args.required('model'), out)
@@ -64,11 +65,11 @@ export async function tuneCommand(args: Args, out: Output): Promise<void> {
   const data = await loadRows(args.required('data'), bundle, config.run.seq, out)
   const held = args.has('eval') ? await loadRows(args.required('eval'), bundle, config.run.seq, out) : null
   await makeFolder(folder)
-  const gpu = await openGpu()
+  const gpu = await gpus.open()
   try {
     await train({ args, out, folder, bundle, loaded, method, config, data, held, gpu })
   } finally {
-    gpu.destroy()
+    gpus.close(gpu)
   }
 }
 
@@ -86,7 +87,7 @@ interface Job {
 }
 
 async function train(job: Job): Promise<void> {
-  const { args, out, bundle, loaded, method, config, data, held, gpu } = job
+  const { out, bundle, loaded, method, config, data, gpu } = job
   const { run: o } = config
   const t = new TunableLayout(
     bundle,
@@ -100,51 +101,76 @@ async function train(job: Job): Promise<void> {
   if (o.seq + (t.adapter?.virtualTokens ?? 0) > context)
     out.note(`Rows may be longer than the ${context} tokens that ${bundle.files.name} was made for.`)
   const source = new BatchSource(data.train, o)
-  await t.fill(gpu, { onProgress: (done, total) => out.bar(done, total, 'loading the model') })
-  const trainer = await Trainer.create(gpu, t, o)
+  let trainer: Trainer | null = null
   const control = new RunControl()
-  process.once('SIGINT', () => {
+  const interrupt = (): void => {
     out.note('Stopping after this step; what is trained is kept. Once more ends at once.')
     control.stop()
-  })
-  const evalEvery = args.number('eval_every')
+  }
+  process.once('SIGINT', interrupt)
+  try {
+    await t.fill(gpu, { onProgress: (done, total) => out.bar(done, total, 'loading the model') })
+    trainer = await Trainer.create(gpu, t, o)
+    const records = await follow(job, t, trainer, source, control)
+    // Counted before the export: reading back makes buffers of its own.
+    const counts = {
+      planned_bytes: trainer.program.plan.total,
+      allocated_bytes: gpu.allocatedBytes,
+      dispatches: dispatchesOf(trainer, o.accum),
+      submits: trainer.submits,
+    }
+    await saveFiles(job.folder, await result(job, t, await t.trained!.read(), records))
+    const megabytes = (n: number): string => `${(n / 1e6).toFixed(1)} MB`
+    out.result(
+      { done: true, ...counts },
+      `${trainer.done} steps done; ${job.folder} holds the ${method.slot === 'weights' ? 'model' : 'adapter'}. GPU memory planned ${megabytes(counts.planned_bytes)}, allocated ${megabytes(counts.allocated_bytes)}; a step is ${counts.dispatches} dispatches in ${counts.submits} submits.`,
+    )
+  } finally {
+    process.off('SIGINT', interrupt)
+    trainer?.destroy()
+    t.destroy()
+  }
+}
+
+type Records = Pick<RunRecords, 'steps' | 'evals'>
+/** Steps between copies of the trained values on the host: what is left should the GPU go away. */
+const COPY_EVERY = 100
+
+/** Runs and says what happens. Where the run fails, the last good values are written before the error goes on. */
+async function follow(job: Job, t: TunableLayout, trainer: Trainer, source: BatchSource, control: RunControl): Promise<Records> {
+  const { args, out, held, config } = job
+  const evalEvery = held ? args.number('eval_every') || config.run.steps : 0
   const extras = {
     ...NO_EXTRAS,
-    evalEvery: held ? evalEvery || o.steps : 0,
+    evalEvery,
     patience: args.number('patience'),
     keepBest: args.switch('keep_best'),
+    checkpointEvery: COPY_EVERY,
   }
   const steps: StepRecord[] = []
   const evals: EvalRecord[] = []
-  const report = reporter(out, o.steps)
-  const save = async (): Promise<void> => saveFiles(job.folder, await result(job, t, steps, evals))
+  const say = reporter(out, config.run.steps)
+  let last: { readonly step: number; readonly values: State } | null = null
+  const save = ({ state }: Checkpoint): Promise<void> => {
+    last = { step: state.step, values: t.trained!.valuesOf(state.arenas.map((a) => a.param)) }
+    return Promise.resolve()
+  }
   try {
-    for await (const event of run({ trainer, source, held: held?.train ?? null, extras, control })) {
+    for await (const event of run({ trainer, source, held: held?.train ?? null, extras, control, save })) {
       if (event.type === 'step') steps.push(event.record)
       if (event.type === 'eval') evals.push(event.record)
-      report(event)
+      say(event)
     }
   } catch (e) {
-    if (steps.length > 0)
-      await save().then(
-        () => out.note(`The values of step ${steps.length} are kept in ${job.folder}.`),
-        () => undefined,
-      )
+    const kept = last as { readonly step: number; readonly values: State } | null
+    if (kept && kept.step > 0) {
+      const until = <R extends { readonly step: number }>(records: readonly R[]): R[] => records.filter((r) => r.step <= kept.step)
+      await saveFiles(job.folder, await result(job, t, kept.values, { steps: until(steps), evals: until(evals) }))
+      out.note(`The values after step ${kept.step} are kept in ${job.folder}.`)
+    }
     throw e
   }
-  // Counted before the export: reading back makes buffers of its own.
-  const done = {
-    planned_bytes: trainer.program.plan.total,
-    allocated_bytes: gpu.allocatedBytes,
-    dispatches: dispatchesOf(trainer, o.accum),
-    submits: trainer.submits,
-  }
-  await save()
-  const megabytes = (n: number): string => `${(n / 1e6).toFixed(1)} MB`
-  out.result(
-    { done: true, ...done },
-    `${steps.length} steps done; ${job.folder} holds the ${method.slot === 'weights' ? 'model' : 'adapter'}. GPU memory planned ${megabytes(done.planned_bytes)}, allocated ${megabytes(done.allocated_bytes)}; a step is ${done.dispatches} dispatches in ${done.submits} submits.`,
-  )
+  return { steps, evals }
 }
 
 /** Kernel dispatches of one optimizer step with its micro-batches. */
@@ -153,9 +179,8 @@ function dispatchesOf(trainer: Trainer, accum: number): number {
   return accum * calls('micro') + calls('update')
 }
 
-/** The files of what is on the GPU now. */
-async function result({ bundle, config, data, gpu }: Job, t: TunableLayout, steps: readonly StepRecord[], evals: readonly EvalRecord[]) {
-  const state = await t.trained!.read()
+/** The files that hold these trained values. */
+async function result({ bundle, config, data, gpu }: Job, t: TunableLayout, state: State, records: Records): Promise<ExportItem[]> {
   const baseModel = bundle.files.name
   const { vendor, architecture, description } = gpu.traits
   const manifest: Manifest = {
@@ -164,8 +189,7 @@ async function result({ bundle, config, data, gpu }: Job, t: TunableLayout, step
     data: { name: data.name, sha256: data.dataHash, rows: data.stats.usable },
     config,
     device: description || `${vendor} ${architecture}`,
-    steps,
-    evals,
+    ...records,
   }
   return t.adapter
     ? adapterFiles(t.adapter, state, { baseModel, seed: config.run.seed, manifest })

@@ -48,15 +48,15 @@ export class ParamSet {
     const floats = members.reduce((n, m) => n + numel(m.shape), 0)
     const padded = Math.ceil(floats / BLOCK) * BLOCK
     let arena = this.#lengths.length - 1
-    if (arena < 0 || this.#lengths[arena]! + padded > this.maxFloats) arena = this.#lengths.push(0) - 1
-    let offset = this.#lengths[arena]!
+    if (arena < 0 || this.#lengths[arena] + padded > this.maxFloats) arena = this.#lengths.push(0) - 1
+    let offset = this.#lengths[arena]
     const first = this.entries.length
     for (const m of members) {
       this.entries.push({ ...m, arena, offset })
       offset += numel(m.shape)
     }
-    this.#lengths[arena]! += padded
-    return this.entries[first]!
+    this.#lengths[arena] += padded
+    return this.entries[first]
   }
 
   /** The arenas; the layout is final from here on. Nothing is allocated yet. */
@@ -82,10 +82,10 @@ export class ParamSet {
     return this.arenas.flatMap(({ param, training: t }) => [param, ...(t ? [t.grad, t.m, t.v, t.lrScale] : [])])
   }
   place(e: Entry): Place {
-    return { storage: this.arenas[e.arena]!.param, byteOffset: e.offset * 4 }
+    return { storage: this.arenas[e.arena].param, byteOffset: e.offset * 4 }
   }
   gradient(e: Entry): Place | null {
-    const t = this.arenas[e.arena]!.training
+    const t = this.arenas[e.arena].training
     return t && { storage: t.grad, byteOffset: e.offset * 4 }
   }
   /** Parameters, padding not counted. */
@@ -95,7 +95,7 @@ export class ParamSet {
 
   /** The learning-rate factor of each block of an arena. */
   lrScale(arena: number): Float32Array<ArrayBuffer> {
-    const out = new Float32Array(this.arenas[arena]!.length / BLOCK).fill(1)
+    const out = new Float32Array(this.arenas[arena].length / BLOCK).fill(1)
     for (const e of this.entries)
       if (e.arena === arena) out.fill(e.lr, Math.floor(e.offset / BLOCK), Math.ceil((e.offset + numel(e.shape)) / BLOCK))
     return out
@@ -107,9 +107,12 @@ export class ParamSet {
   }
   /** Values of every entry, by key. */
   async read(): Promise<Map<string, { shape: Shape; data: Float32Array<ArrayBuffer> }>> {
-    const flat = await Promise.all(this.arenas.map((a) => a.param.read()))
+    return this.valuesOf(await Promise.all(this.arenas.map((a) => a.param.read())))
+  }
+  /** The same from copies of the arenas. */
+  valuesOf(flat: readonly ArrayBuffer[]): Map<string, { shape: Shape; data: Float32Array<ArrayBuffer> }> {
     return new Map(
-      this.entries.map((e) => [e.key, { shape: e.shape, data: new Float32Array(flat[e.arena]!, e.offset * 4, numel(e.shape)).slice() }]),
+      this.entries.map((e) => [e.key, { shape: e.shape, data: new Float32Array(flat[e.arena], e.offset * 4, numel(e.shape)).slice() }]),
     )
   }
   destroy(): void {

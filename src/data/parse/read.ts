@@ -106,6 +106,8 @@ export async function openRows(source: ByteSource): Promise<RowReader> {
   if (!head.trim() && source.size <= HEAD)
     throw new DataError('the file holds nothing but blanks', { ...where, fix: 'Choose a file with rows in it' })
   const kind = kindOf(source.name, head, source.size <= HEAD)
+  if (kind === 'txt' && head.includes('\0') && !/^(txt|text|md)$/.test(extension(source.name)))
+    throw new DataError('the file is binary, not rows of data', { ...where, fix: 'Use JSONL, JSON, CSV, TSV, Parquet or TXT' })
   switch (kind) {
     case 'jsonl':
       return { kind, notes: [], rows: (o) => readJsonl(source, o) }

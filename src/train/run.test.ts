@@ -1,0 +1,257 @@
+/** Runs over small random Llamas on the real device. What must be equal is equal to the bit, except sums in another order (accumulation), whose
+ * tolerance is float32's: 1e-5 relative. */
+import { afterEach, describe, expect, test } from 'vitest'
+import { gpu, relative } from '../../test/gpu.ts'
+import { onGpu, RUN, tinyBundle, tinyRows } from '../../test/tiny.ts'
+import { BatchSource } from '../data/collate.ts'
+import type { TokenRows } from '../data/types.ts'
+import { RunError } from '../errors.ts'
+import type { Json } from '../peft/method.ts'
+import { type Checkpoint, NO_EXTRAS, run, type RunEvent, type RunInput } from './run.ts'
+import { RunControl } from './run_control.ts'
+import { Trainer, type TrainerOptions } from './trainer.ts'
+import { findMethod } from './tunable.ts'
+
+const cleanups: (() => void)[] = []
+afterEach(() => {
+  for (const c of cleanups.splice(0)) c()
+})
+
+interface Setup {
+  readonly method?: string
+  readonly options?: Json
+  readonly run?: Partial<TrainerOptions>
+  readonly accum?: number
+  readonly data?: TokenRows
+}
+/** A fresh model, adapter, trainer and data order: always the same for the same arguments. */
+async function fresh({ method = 'lora', options = {}, run: o = {}, accum = 1, data = tinyRows() }: Setup = {}) {
+  const bundle = await tinyBundle()
+  const t = await onGpu(bundle, findMethod(method), options)
+  const trainer = await Trainer.create(gpu, t, { ...RUN, ...o })
+  cleanups.push(() => {
+    trainer.destroy()
+    t.destroy()
+  })
+  const source = new BatchSource(data, {
+    batch: trainer.o.batch,
+    seq: trainer.o.seq,
+    accum,
+    seed: trainer.o.seed,
+    shuffle: true,
+    pack: false,
+  })
+  return { t, trainer, source }
+}
+const values = async (t: Awaited<ReturnType<typeof fresh>>['t']) =>
+  [...(await t.trained!.read())].map(([k, { data }]) => [k, Array.from(data)])
+async function collect(input: RunInput, each: (e: RunEvent) => void = () => undefined): Promise<RunEvent[]> {
+  const events: RunEvent[] = []
+  for await (const e of run(input)) {
+    events.push(e)
+    each(e)
+  }
+  return events
+}
+const losses = (events: readonly RunEvent[]) =>
+  events.flatMap((e) => (e.type === 'step' ? [[e.record.step, e.record.loss, e.record.grad_norm, e.record.lr]] : []))
+const kinds = (events: readonly RunEvent[]) =>
+  events.map((e) =>
+    e.type === 'eval' || e.type === 'sample' || e.type === 'step'
+      ? `${e.type} ${e.record.step}`
+      : e.type === 'done'
+        ? `done ${e.reason}`
+        : `${e.type === 'status' ? e.status : e.type} ${e.step}`,
+  )
+
+describe('resuming', () => {
+  const setups: [string, Setup][] = [
+    [
+      'LoRA with dropout, accumulation and a cosine',
+      { options: { r: 4, dropout: 0.3 }, accum: 2, run: { batch: 2, steps: 8, warmup: 2, schedule: 'cosine', lr: 1e-2 } },
+    ],
+    ['DoRA', { method: 'dora', options: { r: 2 }, run: { steps: 8 } }],
+    ['(IA)³', { method: 'ia3', run: { steps: 8, lr: 1e-2 } }],
+    ['prompt tuning', { method: 'prompt-tuning', options: { num_virtual_tokens: 3 }, run: { steps: 8 } }],
+    ['every weight', { method: 'full', run: { steps: 8, weight_decay: 0.1 } }],
+  ]
+  test.each(setups)('%s: from a checkpoint it is the uninterrupted run to the bit, with the chart so far', async (_, setup) => {
+    const whole = await fresh(setup)
+    const extras = { ...NO_EXTRAS, evalEvery: 2, checkpointEvery: 3 }
+    const held = tinyRows({ rows: 3 })
+    const saved: Checkpoint[] = []
+    const save = (c: Checkpoint) => Promise.resolve(void saved.push(structuredClone(c)))
+    const events = await collect({ ...whole, held, extras, save })
+    expect(saved.map((c) => c.state.step)).toEqual([3, 6, 8])
+    const want = await values(whole.t)
+
+    const again = await fresh(setup)
+    const later: Checkpoint[] = []
+    const rest = await collect({
+      ...again,
+      held,
+      extras,
+      from: saved[0],
+      save: (c) => Promise.resolve(void later.push(structuredClone(c))),
+    })
+    expect(losses(rest)).toEqual(losses(events).slice(3))
+    expect(await values(again.t)).toEqual(want)
+    const { records } = later.at(-1)!
+    expect(records.steps.map((s) => s.loss)).toEqual(losses(events).map(([, loss]) => loss))
+    expect(records.evals).toEqual(saved.at(-1)!.records.evals)
+    expect(later.at(-1)!.cursor).toEqual(saved.at(-1)!.cursor)
+  })
+
+  test('a checkpoint of another run is refused', async () => {
+    const one = await fresh({ options: { r: 2 }, run: { steps: 2 } })
+    const other = await fresh({ options: { r: 4 }, run: { steps: 2 } })
+    const state = await one.trainer.state()
+    const from: Checkpoint = { state, cursor: { epoch: 0, index: 0 }, records: { steps: [], evals: [], samples: [] }, best: null }
+    await expect(collect({ ...other, held: null, extras: NO_EXTRAS, from })).rejects.toThrow(/another run/)
+  })
+})
+
+test('the same seed is the same run, another seed is not', async () => {
+  const go = async (seed: number) => {
+    const f = await fresh({ options: { dropout: 0.2 }, run: { steps: 4, seed } })
+    return [losses(await collect({ ...f, held: null, extras: NO_EXTRAS })), await values(f.t)]
+  }
+  expect(await go(0)).toEqual(await go(0))
+  expect(await go(1)).not.toEqual(await go(0))
+})
+
+test('eight micro-batches of one are one of eight: loss, gradient norm, gradient, and the values after three steps', async () => {
+  // Rows of different lengths, so that a mean of means would be wrong.
+  const lengths = [4, 15, 7, 12, 3, 9, 16, 5]
+  const full = tinyRows({ rows: 8, length: 16 })
+  const pieces = lengths.map((n, r) => [16 * r, 16 * r + n] as const)
+  const pick = (a: Int32Array) => Int32Array.from(pieces.flatMap(([from, to]) => [...a.subarray(from, to)]))
+  const data = {
+    ids: pick(full.ids),
+    labels: pick(full.labels),
+    offsets: Uint32Array.from([0, ...lengths.map((_, i) => lengths.slice(0, i + 1).reduce((a, b) => a + b))]),
+  }
+  const go = async (batch: number, accum: number) => {
+    const f = await fresh({
+      data,
+      accum,
+      run: { batch, steps: 3, lr: 1e-2, weight_decay: 0.01 },
+      options: { init_lora_weights: 'gaussian' },
+    })
+    const records = losses(await collect({ ...f, held: null, extras: NO_EXTRAS }))
+    const after = new Float32Array((await f.t.trained!.arenas[0].param.read()).slice(0))
+    // First moments after three steps are sums of the gradients.
+    const m = new Float32Array(await f.t.trained!.arenas[0].training!.m.read())
+    return { records, after, m }
+  }
+  const eight = await go(1, 8)
+  const one = await go(8, 1)
+  eight.records.forEach(([, loss, norm], i) => {
+    expect(Math.abs(loss / one.records[i][1] - 1)).toBeLessThan(1e-5)
+    expect(Math.abs(norm / one.records[i][2] - 1)).toBeLessThan(1e-5)
+  })
+  expect(relative(eight.m, one.m)).toBeLessThan(1e-5)
+  expect(relative(eight.after, one.after)).toBeLessThan(1e-4)
+})
+
+describe('evaluation and samples', () => {
+  test('come before the first step, when due, and after the last, each once', async () => {
+    const f = await fresh({ run: { steps: 5 } })
+    const asked: string[] = []
+    const sample = (p: string) => Promise.resolve((asked.push(p), `${p}!`))
+    const extras = { ...NO_EXTRAS, evalEvery: 2, sampleEvery: 3, samplePrompts: ['a', 'b'] }
+    const events = await collect({ ...f, held: tinyRows({ rows: 2 }), extras, sample })
+    expect(kinds(events)).toEqual([
+      'eval 0', 'sample 0', 'sample 0', 'step 1', 'step 2', 'eval 2', 'step 3', 'sample 3', 'sample 3',
+      'step 4', 'eval 4', 'step 5', 'eval 5', 'sample 5', 'sample 5', 'done steps',
+    ]) // prettier-ignore
+    expect(asked).toEqual(['a', 'b', 'a', 'b', 'a', 'b'])
+  })
+
+  /** Training that makes held-out rows (counting down) worse: the rows count up. */
+  const worse = async (extra: Partial<typeof NO_EXTRAS>, steps = 30) => {
+    const f = await fresh({ run: { steps, lr: 0.05 } })
+    const up = tinyRows({ rows: 4 })
+    const ids = up.ids.map((_, i) => up.ids[Math.floor(i / 12) * 12 + 11 - (i % 12)])
+    const held = { ids, labels: ids.slice(), offsets: up.offsets }
+    return { f, held, events: await collect({ ...f, held, extras: { ...NO_EXTRAS, evalEvery: 2, ...extra } }) }
+  }
+
+  test('patience ends the run, and the best values are back on the GPU', async () => {
+    const { f, held, events } = await worse({ patience: 3, keepBest: true })
+    const evals = events.flatMap((e) => (e.type === 'eval' ? [e] : []))
+    const lowest = Math.min(...evals.map((e) => e.record.loss))
+    const best = evals.findIndex((e) => e.record.loss === lowest)
+    expect(events.at(-1)).toMatchObject({ type: 'done', reason: 'patience', restored: { loss: lowest } })
+    expect(evals.length - 1 - best).toBe(3)
+    expect(f.trainer.done).toBeLessThan(30)
+    expect((await f.trainer.evaluate(held)).loss).toBe(lowest)
+    expect(evals.map((e) => e.best)).toEqual(evals.map((e, i) => evals.slice(0, i).every((p) => p.record.loss > e.record.loss)))
+  })
+
+  test('without keeping the best the last values stay', async () => {
+    const { f, held, events } = await worse({}, 12)
+    const last = events.flatMap((e) => (e.type === 'eval' ? [e.record.loss] : [])).at(-1)
+    expect(events.at(-1)).toMatchObject({ reason: 'steps', restored: null })
+    expect((await f.trainer.evaluate(held)).loss).toBe(last)
+  })
+})
+
+describe('control', () => {
+  test('pause stores a checkpoint and waits; single step, resume and stop do what they say', async () => {
+    const f = await fresh({ run: { steps: 100 } })
+    const control = new RunControl(true)
+    const saved: number[] = []
+    let paused = 0
+    const events = await collect(
+      { ...f, held: null, extras: NO_EXTRAS, control, save: (c) => Promise.resolve(void saved.push(c.state.step)) },
+      (e) => {
+        if (e.type === 'status' && e.status === 'paused') setTimeout(() => (++paused === 1 ? control.step() : control.resume()))
+        if (e.type === 'step' && e.record.step === 4) control.stop()
+      },
+    )
+    expect(kinds(events)).toEqual([
+      'checkpoint 0', 'paused 0', 'running 0', 'step 1', 'checkpoint 1', 'paused 1', 'running 1',
+      'step 2', 'step 3', 'step 4', 'checkpoint 4', 'done stopped',
+    ]) // prettier-ignore
+    expect(saved).toEqual([0, 1, 4])
+  })
+
+  test('a checkpoint that is asked for is stored before the next step; an abort ends at once with its reason', async () => {
+    const f = await fresh({ run: { steps: 100 } })
+    const control = new RunControl()
+    const abort = new AbortController()
+    const events: RunEvent[] = []
+    const going = collect({ ...f, held: null, extras: NO_EXTRAS, control, signal: abort.signal, save: () => Promise.resolve() }, (e) => {
+      events.push(e)
+      if (e.type === 'step' && e.record.step === 2) control.checkpoint()
+      if (e.type === 'step' && e.record.step === 3) abort.abort(new Error('deleted'))
+    })
+    await expect(going).rejects.toThrow('deleted')
+    expect(kinds(events)).toEqual(['step 1', 'step 2', 'checkpoint 2', 'step 3'])
+  })
+})
+
+test('a step that is not finite ends the run with the rows named; the values and the chart so far are stored', async () => {
+  const f = await fresh({ run: { steps: 20, lr: 1e-3 }, options: { r: 2 } })
+  const saved: Checkpoint[] = []
+  let before: unknown
+  const events: RunEvent[] = []
+  const going = (async () => {
+    for await (const e of run({ ...f, held: null, extras: NO_EXTRAS, save: (c) => Promise.resolve(void saved.push(c)) })) {
+      events.push(e)
+      if (e.type !== 'step' || e.record.step !== 2) continue
+      before = await values(f.t)
+      // A weight that overflows the next forward pass.
+      const embedding = f.t.store.embedding.data
+      embedding.storage.write(new Float32Array(64).fill(3e38), embedding.byteOffset)
+      const first = [...f.t.store.vectors.values()][0].data
+      first.storage.write(new Float32Array(32).fill(Infinity), first.byteOffset)
+    }
+  })()
+  await expect(going).rejects.toThrow(RunError)
+  await expect(going).rejects.toThrow(/not finite.*step 3|step 3.*not finite/)
+  expect(kinds(events)).toEqual(['step 1', 'step 2', 'checkpoint 2'])
+  expect(await values(f.t)).toEqual(before)
+  expect(saved[0].records.steps).toHaveLength(2)
+})
