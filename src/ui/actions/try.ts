@@ -117,8 +117,10 @@ export async function loadAdapter(files: readonly File[]): Promise<void> {
   dispatch({ type: 'trying', patch: { loading: true, error: null } })
   try {
     const adapter = await engine().request('load-adapter', { files })
-    const name = files.find((f) => f.name.endsWith('.zip'))?.name ?? files[0]?.webkitRelativePath.split('/')[0] ?? files[0]?.name
-    chooseSource({ kind: 'adapter', name: name !== undefined && name !== '' ? name : 'adapter', ...adapter })
+    // a zip by its name, a folder by its own
+    const path = (files.find((f) => f.name.endsWith('.zip')) ?? files[0])?.name ?? ''
+    const name = path.endsWith('.zip') || path.includes('/') ? path.split('/')[0] : 'adapter'
+    chooseSource({ kind: 'adapter', name: name ?? 'adapter', ...adapter })
     const { choices } = store.getState()
     if (METHODS.has(adapter.method))
       dispatch({ type: 'choose', patch: { method: adapter.method, options: { ...choices.options, [adapter.method]: adapter.options } } })
