@@ -146,6 +146,7 @@ describeShared('the engine with stories260K', ['models', 'stories260K'], () => {
     const tokens = h.of('token').map((e) => e.text)
     expect(tokens.join('')).toContain(base.text)
 
+    await say(h, 'tuned', { scale: 0.5 })
     const adapter = await h.request('export', { what: 'adapter', runId: 'e' })
     const merged = await h.request('export', { what: 'merged', runId: 'e' })
     console.log(`export check: adapter ${adapter.check.maxAbsDiff}, merged ${merged.check.maxAbsDiff}`)

@@ -173,6 +173,53 @@ describeShared('faults with stories260K', ['models', 'stories260K'], () => {
     expect(gpu.allocatedBytes).toBe(before)
   })
 
+  test.each([
+    ['the weights', 1],
+    ['the trainer', 2],
+  ])('the GPU refuses memory for %s: said so, nothing is stored or left, and a second try works', async (_, nth) => {
+    const own = await Gpu.request(globalThis.testGpu)
+    const pop = own.device.popErrorScope.bind(own.device)
+    const h = await ready({ device: own })
+    let calls = 0
+    own.device.popErrorScope = async () => {
+      const real = await pop()
+      return ++calls === nth ? new GPUOutOfMemoryError('not enough memory left') : real
+    }
+    const e = await refusal(begin(h, 'full', { steps: 1 }))
+    expect(e).toMatchObject({ name: 'GpuError', why: 'not enough memory left' })
+    expect(e.what).toMatch(/no room for|rejected this run/)
+    expect(e.fix).toBeTruthy()
+    expect(await h.request('list-runs', {})).toEqual([])
+    own.device.popErrorScope = pop
+    await begin(h, 'again', { steps: 1 }, { evalEvery: 0 })
+    expect(await h.ended('again')).toMatchObject({ status: 'done' })
+    await h.engine.close()
+    expect(own.allocatedBytes).toBe(0)
+    own.destroy()
+  })
+
+  test('a store that is full: the run says so and stops, what is trained can still be exported', async () => {
+    const h = await ready({ store: memoryStore(120_000) })
+    await begin(h, 'disk', { steps: 4 }, { evalEvery: 0, checkpointEvery: 2 })
+    await h.ended('disk')
+    const said = h.of('error').find((e) => e.runId === 'disk')!.error
+    expect(said).toMatchObject({ name: 'FileError', what: 'There is no room left to store it' })
+    expect((await h.request('export', { what: 'adapter', runId: 'disk' })).check.maxAbsDiff).toBeLessThan(1e-4)
+    await h.engine.close()
+  })
+
+  test('a run that another tab holds is left to it', async () => {
+    const store = memoryStore()
+    const h = await ready({ store })
+    await begin(h, 'theirs', { steps: 1 }, { evalEvery: 0 })
+    await h.ended('theirs')
+    const other = await ready({ store, claim: () => Promise.resolve(null) })
+    expect((await refusal(other.request('restore', { runId: 'theirs' }))).what).toContain('another tab')
+    expect((await refusal(other.request('delete-run', { runId: 'theirs' }))).what).toContain('another tab')
+    await other.engine.close()
+    await h.engine.close()
+  })
+
   test('a stored run is not put on another model', async () => {
     const store = memoryStore()
     const h = await ready({ store })

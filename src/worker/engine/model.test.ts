@@ -2,7 +2,7 @@
 import { readFile, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { Harness, Refused } from '../../../test/engine.ts'
+import { Harness, type Refused } from '../../../test/engine.ts'
 import { describeShared } from '../../../test/shared.ts'
 import { memoryStore } from '../../io/blob_store.ts'
 

@@ -98,11 +98,14 @@ export class Room {
     }
   }
 
-  /** Text of a layout. `length`: tokens it must hold, a trained prompt's not counted. `mixing`: its strength can be set. */
+  /** Text of a layout, at strength 1. `length`: tokens it must hold, a trained prompt's not counted. `mixing`: its strength can be set. */
   async generator(t: TunableLayout, length: number, mixing: boolean): Promise<Generator> {
     const virtual = t.adapter?.virtualTokens ?? 0
     const kept = this.#generators.get(t)
-    if (kept && kept.generator.capacity >= length + virtual && (kept.mixing || !mixing)) return kept.generator
+    if (kept && kept.generator.capacity >= length + virtual && (kept.mixing || !mixing)) {
+      kept.generator.strength.value = 1
+      return kept.generator
+    }
     kept?.generator.destroy()
     this.#generators.delete(t)
     const capacity = Math.ceil((length + virtual) / CAPACITY_STEP) * CAPACITY_STEP

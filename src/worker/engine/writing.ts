@@ -51,7 +51,7 @@ export async function write(model: LoadedModel, room: Room, t: TunableLayout, pr
     })
   const maxTokens = Math.min(o.sampling.maxTokens, left)
   const generator = await room.generator(t, ids.length + maxTokens, o.strength !== null)
-  generator.strength.value = o.strength ?? 1
+  if (o.strength !== null) generator.strength.value = o.strength
   const stream = new TextStream(tokenizer, ids, o.sampling.stop)
   const give = (piece: string): void => {
     if (piece !== '') o.onText?.(piece)
