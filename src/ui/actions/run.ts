@@ -70,7 +70,6 @@ export const start = (paused = false): Promise<void> =>
     }
     setPoints(run.runId, [])
     dispatch({ type: 'run-started', run })
-    if (s.trying.source?.kind !== 'adapter') dispatch({ type: 'trying', patch: { source: null } })
     const eval_ = held && rowCount(held) > 0 ? held : null
     try {
       await engine().request(
@@ -88,6 +87,8 @@ export const start = (paused = false): Promise<void> =>
         },
         { ...telling, transfer: [...buffers(train), ...(eval_ ? buffers(eval_) : [])] },
       )
+      // what is tried next is this run, also where it went on from an adapter
+      dispatch({ type: 'trying', patch: { source: null, startFromAdapter: false } })
     } catch (e) {
       dispatch({ type: 'error', id: null, runId: run.runId, error: wireOf(e) })
     }
