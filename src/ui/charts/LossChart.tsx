@@ -6,13 +6,12 @@ import { useEffect, useEffectEvent, useRef, useState } from 'react'
 import uPlot from 'uplot'
 import 'uplot/dist/uPlot.min.css'
 import { Card } from '../components/parts.tsx'
-import { VirtualTable } from '../components/VirtualTable.tsx'
-import { group, loss3, sig3, stepTime } from '../format.ts'
-import { configDiff } from '../store/config_diff.ts'
+import { group, loss3 } from '../format.ts'
 import { bestEval } from '../store/reduce.ts'
 import { pointsOf } from '../store/points.ts'
 import type { RunView } from '../store/state.ts'
 import { csvOf, download } from './export.ts'
+import { Differences, PointTable } from './PointTable.tsx'
 import { alignedData, markZoomed, options, pngOf, zoomTo, type Hover } from './uplot.ts'
 
 /** Least time between two drawings, in ms. */
@@ -268,38 +267,5 @@ function Key({
       {name}
       {value !== null && value !== undefined && <b style={{ color: 'var(--ink)' }}>{loss3(value)}</b>}
     </span>
-  )
-}
-
-/** What the two runs on the chart do differently. */
-function Differences({ run, compared }: { run: RunView; compared: RunView }) {
-  const differences = configDiff(run.config, compared.config)
-  return (
-    <p className="small soft" data-testid="chart-differences" style={{ marginTop: 8 }}>
-      {differences.length === 0
-        ? `Same choices as ${compared.name}.`
-        : `${compared.name} had ${differences.map((d) => `${d.name} ${d.b} instead of ${d.a}`).join('; ')}.`}
-    </p>
-  )
-}
-
-/** Every step as a row, newest first. */
-function PointTable({ run }: { run: RunView }) {
-  const points = pointsOf(run.runId)
-  const evals = new Map(run.evals.map((e) => [e.step, e]))
-  return (
-    <VirtualTable
-      label="Loss by step, newest first"
-      testId="chart-table"
-      columns={['Step', 'Loss', 'Held-out', 'Learning rate', 'Gradient norm', 'Tokens', 'Time']}
-      template="repeat(7, minmax(64px, 1fr))"
-      rows={points.length}
-      cells={(i) => {
-        const r = points.at(points.length - 1 - i)
-        if (!r) return []
-        const e = evals.get(r.step)
-        return [group(r.step), loss3(r.loss), e ? loss3(e.loss) : '', sig3(r.lr), sig3(r.grad_norm), group(r.tokens), stepTime(r.ms)]
-      }}
-    />
   )
 }
