@@ -3,7 +3,8 @@
 import { ceilDiv, defineKernel } from '../gpu/kernel.ts'
 import { rowFunctions } from './attention_rows.ts'
 
-export const ATTENTION_UNIFORMS = { batch: 'u32', tokens: 'u32', heads: 'u32', kv_heads: 'u32', scale: 'f32' } as const
+/** `depth`: vec4s of a head. */
+export const ATTENTION_UNIFORMS = { batch: 'u32', tokens: 'u32', heads: 'u32', kv_heads: 'u32', scale: 'f32', depth: 'u32' } as const
 const shared = {
   uniforms: ATTENTION_UNIFORMS,
   constants: { HEAD_DIM: 64, LANES: 8 },

@@ -28,7 +28,7 @@ export function attention(qkv: Tensor, o: AttentionOptions): Tensor {
   const { graph } = qkv
   const m = checkHeads('attention', qkv, o)
   if (o.starts.shape[0] !== m) throw new ShapeError('attention', `a start for each of ${m} rows`, o.starts.shape)
-  const uniforms = { batch: o.batch, tokens: o.tokens, heads: o.heads, kv_heads: o.kvHeads, scale: o.scale }
+  const uniforms = { batch: o.batch, tokens: o.tokens, heads: o.heads, kv_heads: o.kvHeads, scale: o.scale, depth: o.headDim / 4 }
   const { software, subgroup } = graph.target
   // Broadcasts within a subgroup win where loads are dear, workgroup memory where it is real: measured on lavapipe and SwiftShader.
   const sgk = software && subgroup > 0
