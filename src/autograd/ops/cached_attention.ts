@@ -45,7 +45,7 @@ export function cachedAttention(qkv: Tensor, kCache: Tensor, vCache: Tensor, o: 
   graph.call(
     cachedAttentionKernel,
     { qkv, k_cache: kCache, v_cache: vCache, out },
-    { tokens: o.tokens, position: o.position, heads: o.heads, kv_heads: o.kvHeads, scale: o.scale },
+    { tokens: o.tokens, position: o.position, heads: o.heads, kv_heads: o.kvHeads, scale: o.scale, depth: o.headDim / 4 },
     { constants: { HEAD_DIM: o.headDim, GROUP: sharedHeads(o) } },
   )
   return out
