@@ -55,7 +55,7 @@ function methodsHelp(): string {
   return [...METHODS.values()]
     .map((m) => {
       const options = Object.keys(m.options).length > 0 ? optionsHelp(m.options) : '      (no options)'
-      return `  ${m.id}: ${m.summary} ${m.paper.cite}, ${m.paper.url}\n      Default --lr ${m.runDefaults.lr ?? TUNE_LR}. Options for --set:\n${options}`
+      return `  ${m.id}: ${m.summary} ${m.paper.cite}, ${m.paper.url}\n      Default --lr ${m.runDefaults.lr ?? TUNE_LR}${m.rateByWidth ? ' for a model of width 576, less in proportion for a wider one' : ''}. Options for --set:\n${options}`
     })
     .join('\n')
 }

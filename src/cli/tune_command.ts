@@ -10,7 +10,7 @@ import type { ModelBundle } from '../train/bundle.ts'
 import { adapterFiles, type ExportItem, type Manifest, modelFiles, VERSION } from '../train/export.ts'
 import { fingerprint } from '../train/fingerprint.ts'
 import { type Checkpoint, NO_EXTRAS, run, type RunEvent, type RunRecords } from '../train/run.ts'
-import { type EvalRecord, RUN_OPTIONS, type RunConfig, type RunOptions, type StepRecord } from '../train/run_config.ts'
+import { type EvalRecord, methodDefaults, RUN_OPTIONS, type RunConfig, type RunOptions, type StepRecord } from '../train/run_config.ts'
 import { RunControl } from '../train/run_control.ts'
 import { Trainer } from '../train/trainer.ts'
 import { findMethod, type LoadedAdapter, TunableLayout } from '../train/tunable.ts'
@@ -44,9 +44,9 @@ export function readArguments(args: Args): Wanted {
 }
 
 /** The rate that a method works with, unless one was given. */
-const withRate = (run: RunOptions, method: AnyMethod, args: Args): RunOptions => ({
+const withRate = (run: RunOptions, method: AnyMethod, width: number, args: Args): RunOptions => ({
   ...run,
-  lr: args.has('lr') ? run.lr : ((method.runDefaults.lr as number | undefined) ?? run.lr),
+  lr: args.has('lr') ? run.lr : methodDefaults(method, width).lr,
 })
 
 export async function tuneCommand(args: Args, out: Output, gpus: GpuSource): Promise<void> {
@@ -61,7 +61,7 @@ export async function tuneCommand(args: Args, out: Output, gpus: GpuSource): Pro
     })
   const method = loaded?.method ?? wanted.method!
   const options = parseOptions(method.options, loaded?.options ?? wanted.options)
-  const config: RunConfig = { method: method.id, options, run: withRate(wanted.run, method, args) }
+  const config: RunConfig = { method: method.id, options, run: withRate(wanted.run, method, bundle.config.hiddenSize, args) }
   const data = await loadRows(args.required('data'), bundle, config.run.seq, out)
   const held = args.has('eval') ? await loadRows(args.required('eval'), bundle, config.run.seq, out) : null
   await makeFolder(folder)

@@ -41,6 +41,7 @@ export const dora = defineLinear<typeof LORA_OPTIONS, Param>({
   merges: true,
   options: LORA_OPTIONS,
   runDefaults: { lr: 1e-3 },
+  rateByWidth: true,
   targets: loraTargets,
   params: (site, o) => ({ ...loraParams(site, o), lora_magnitude_vector: { shape: [site.outFeatures], init: 'ones' } }),
   key: (p) => (p === 'lora_magnitude_vector' ? p : `${p}.weight`),

@@ -9,5 +9,6 @@ export const full = defineWeights({
   slot: 'weights',
   merges: true,
   options: {},
-  runDefaults: { lr: 5e-5, schedule: 'linear', warmup: 10 },
+  runDefaults: { lr: 2e-4, schedule: 'linear', warmup: 10 },
+  rateByWidth: true,
 })

@@ -45,6 +45,7 @@ export const ia3 = defineLinear<typeof OPTIONS, 'ia3_l'>({
   merges: true,
   options: OPTIONS,
   runDefaults: { lr: 1e-2 },
+  rateByWidth: false,
   targets: (o, available) => selectTargets(o.target_modules, available),
   params: ({ name, inFeatures, outFeatures }, o) => ({
     ia3_l: { shape: isFeedForward(name, o) ? [1, inFeatures] : [outFeatures, 1], init: 'ones' },

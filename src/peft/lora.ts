@@ -232,6 +232,7 @@ export const lora = defineLinear<typeof LORA_OPTIONS, Param>({
   merges: true,
   options: LORA_OPTIONS,
   runDefaults: { lr: 1e-3 },
+  rateByWidth: true,
   targets: loraTargets,
   params: loraParams,
   key: (p) => `${p}.weight`,

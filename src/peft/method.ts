@@ -82,6 +82,8 @@ interface Common<O extends Options> {
   readonly options: O
   /** Run options that work for this method, where they differ from the general ones. */
   readonly runDefaults: Readonly<Record<string, number | string | boolean>>
+  /** The rate in `runDefaults` is for a model of width 576 and falls with the width: what is trained are matrices of that width. */
+  readonly rateByWidth: boolean
   /** Whether the result can be written back into the weights. */
   readonly merges: boolean
 }

@@ -35,6 +35,7 @@ const gain = defineLinear<typeof OPTIONS, 'gain'>({
   merges: true,
   options: OPTIONS,
   runDefaults: { lr: 1e-2 },
+  rateByWidth: false,
   targets: (o, available) => selectTargets(o.target_modules, available),
   params: ({ outFeatures }) => ({ gain: { shape: [outFeatures], init: 'zeros' } }),
   key: (p) => p,

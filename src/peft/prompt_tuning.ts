@@ -31,6 +31,7 @@ export const promptTuning = defineInput<typeof OPTIONS>({
   merges: false,
   options: OPTIONS,
   runDefaults: { lr: 3e-2 },
+  rateByWidth: false,
   virtualTokens: (o) => o.num_virtual_tokens,
   initialise: async (o, hidden, vocab, row, uniform) => {
     const out = new Float32Array(o.num_virtual_tokens * hidden)

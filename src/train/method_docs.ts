@@ -15,10 +15,18 @@ export function methodsPage(): string {
       '',
       m.summary,
       '',
-      `Source: [${m.paper.cite}](${m.paper.url}). ${m.merges ? 'Can be merged into the weights.' : 'Cannot be merged into the weights.'}${m.slot === 'weights' ? ' Exports a whole model.' : ` PEFT type \`${m.peftType}\`.`}${run.length > 0 ? ` Starts from ${run.join(', ')}.` : ''}`,
+      `Source: [${m.paper.cite}](${m.paper.url}). ${m.merges ? 'Can be merged into the weights.' : 'Cannot be merged into the weights.'}${m.slot === 'weights' ? ' Exports a whole model.' : ` PEFT type \`${m.peftType}\`.`}${run.length > 0 ? ` Starts from ${run.join(', ')}${m.rateByWidth ? ' (the rate is for a model of width 576 and falls with the width)' : ''}.` : ''}`,
       '',
-      ...(options.length > 0 ? ['| option | default | takes | meaning |', '|---|---|---|---|', ...options, ''] : ['It has no options of its own.', '']),
+      ...(options.length > 0
+        ? ['| option | default | takes | meaning |', '|---|---|---|---|', ...options, '']
+        : ['It has no options of its own.', '']),
     ].join('\n')
   })
-  return ['# Methods', '', 'Generated from `src/peft/registry.ts` by `npm run docs`; a test holds it to the registry.', '', ...sections].join('\n')
+  return [
+    '# Methods',
+    '',
+    'Generated from `src/peft/registry.ts` by `npm run docs`; a test holds it to the registry.',
+    '',
+    ...sections,
+  ].join('\n')
 }

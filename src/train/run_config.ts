@@ -1,5 +1,5 @@
 /** @file A run as plain data: one choice per axis. What the form edits, the CLI's flags set, the manifest records. */
-import { bool, choice, float, int, type Values } from '../options.ts'
+import { bool, choice, defaults, float, int, type Values } from '../options.ts'
 
 export const SCHEDULES = ['constant', 'linear', 'cosine'] as const
 export const DTYPES = ['f32', 'f16'] as const
@@ -56,6 +56,19 @@ export const RUN_OPTIONS = {
   }),
 } as const
 export type RunOptions = Values<typeof RUN_OPTIONS>
+
+/** Width (hidden size) that methods' learning rates are stated for: SmolLM2-135M's, on which they were tried. */
+const RATE_WIDTH = 576
+/** Run options that a method starts from on a model. Where `rateByWidth`, the rate falls with the model's width, as Adam's best rate of hidden weights does
+ * (Yang et al. 2022, https://arxiv.org/abs/2203.03466, table 8); rounded to two digits. `width` null: as declared. */
+export function methodDefaults(
+  m: { readonly runDefaults: Partial<RunOptions>; readonly rateByWidth: boolean } | null,
+  width: number | null,
+): RunOptions {
+  const declared = { ...defaults(RUN_OPTIONS), ...m?.runDefaults }
+  if (!m?.rateByWidth || width === null) return declared
+  return { ...declared, lr: Number(((declared.lr * RATE_WIDTH) / width).toPrecision(2)) }
+}
 
 export interface RunConfig {
   /** Id in the method registry. */

@@ -3,8 +3,9 @@ import { MemoryBar } from './components/MemoryBar.tsx'
 import { Facts } from './components/parts.tsx'
 import { about, bytes, count, duration, group, sig3, stepTime } from './format.ts'
 import { deviceName } from './panels/DeviceCard.tsx'
-import { activeRun, configOf, epochsOfSteps, methodOf, runDefaults, trainRows } from './store/select.ts'
+import { activeRun, configOf, epochsOfSteps, methodOf, modelWidth, trainRows } from './store/select.ts'
 import { useStudio } from './store/store.ts'
+import { methodDefaults } from '../train/run_config.ts'
 
 export function PlanAside() {
   const state = useStudio((s) => s)
@@ -13,7 +14,7 @@ export function PlanAside() {
   const config = active?.config ?? configOf(state)
   const plan = state.plan.plan
   const device = state.engine.status === 'ready' ? state.engine.device : null
-  const run = config?.run ?? runDefaults(methodOf(state.choices))
+  const run = config?.run ?? methodDefaults(methodOf(state.choices), modelWidth(state))
   const ms = plan?.msPerStep ?? null
   const epochs = rows ? epochsOfSteps(run.steps, rows, run) : null
   return (

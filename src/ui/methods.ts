@@ -13,6 +13,8 @@ export interface MethodDeclaration {
   readonly options: Options
   /** Defaults of run options that differ for this method (learning rate …). */
   readonly runDefaults: Partial<RunOptions>
+  /** Its learning rate falls with the model's width. */
+  readonly rateByWidth: boolean
   /** Where it acts. Only what is added to linear layers has a strength between off and on. */
   readonly slot: 'linear' | 'input' | 'weights'
   /** The tuned weights can be folded into the model's own. */

@@ -1,13 +1,13 @@
 /** @file Step 3: which method, from the registry, with what it trains here; its options and the run's, rendered from their declarations. */
 import { Anchor, Button } from '@mantine/core'
 import { ArrowRight, ExternalLink, RotateCcw } from 'lucide-react'
-import { RUN_OPTIONS } from '../../train/run_config.ts'
+import { methodDefaults, RUN_OPTIONS } from '../../train/run_config.ts'
 import { chooseMethod, goTo, resetOptions, setInvalid, setOption, setRunOption } from '../actions/choose.ts'
 import { OptionsForm } from '../components/OptionsForm.tsx'
 import { Card, PageHead, Tag } from '../components/parts.tsx'
 import { bytes, count, percent } from '../format.ts'
 import { METHODS, type MethodDeclaration } from '../methods.ts'
-import { changedNames, isRunning, methodOf, optionValues, runDefaults, runValues, trainRows } from '../store/select.ts'
+import { changedNames, isRunning, methodOf, modelWidth, optionValues, runValues, trainRows } from '../store/select.ts'
 import { useStudio } from '../store/store.ts'
 import { PlanProblem } from './PlanProblem.tsx'
 
@@ -18,13 +18,14 @@ export function MethodPanel() {
   const choices = useStudio((s) => s.choices)
   const rows = useStudio(trainRows)
   const info = useStudio((s) => s.model.info)
+  const width = useStudio(modelWidth)
   const running = useStudio(isRunning)
   const method = methodOf(choices)
   if (!method) return <PageHead title="Method">No method is registered.</PageHead>
   const values = optionValues(method, choices)
-  const run = runValues(method, choices, rows)
+  const run = runValues(method, choices, rows, width)
   const changed = changedNames(method.options, values)
-  const changedRun = changedNames(HOW_TO_TRAIN, run, runDefaults(method))
+  const changedRun = changedNames(HOW_TO_TRAIN, run, methodDefaults(method, width))
   return (
     <>
       <PageHead

@@ -2,7 +2,7 @@
 import { Button, Checkbox, SegmentedControl, Textarea, TextInput } from '@mantine/core'
 import { Play, StepForward, Timer } from 'lucide-react'
 import { useEffect, useState } from 'react'
-import { RUN_OPTIONS } from '../../train/run_config.ts'
+import { methodDefaults, RUN_OPTIONS } from '../../train/run_config.ts'
 import { set, setExtra, setInvalid, setLength, setRunOption } from '../actions/choose.ts'
 import { probe } from '../actions/plan.ts'
 import { freshName, start } from '../actions/run.ts'
@@ -13,7 +13,7 @@ import { OptionField, OptionsForm } from '../components/OptionsForm.tsx'
 import { Card, Facts, PageHead } from '../components/parts.tsx'
 import { EXTRA_OPTIONS } from '../extras.ts'
 import { about, bytes, count, duration, group, sig3, stepTime } from '../format.ts'
-import { changedNames, configOf, epochsOfSteps, methodOf, obstacle, promptsOf, runDefaults, trainRows } from '../store/select.ts'
+import { changedNames, configOf, epochsOfSteps, methodOf, obstacle, promptsOf, trainRows } from '../store/select.ts'
 import { useStudio } from '../store/store.ts'
 import { PlanProblem } from './PlanProblem.tsx'
 
@@ -156,7 +156,11 @@ function LengthAndTime() {
               name="steps"
               option={RUN_OPTIONS.steps}
               value={run.steps}
-              changed={changedNames({ steps: RUN_OPTIONS.steps }, { steps: run.steps }, { steps: runDefaults(methodOf(choices)).steps })}
+              changed={changedNames(
+                { steps: RUN_OPTIONS.steps },
+                { steps: run.steps },
+                { steps: methodDefaults(methodOf(choices), null).steps },
+              )}
               prefix="run"
               onChange={setRunOption}
               onInvalid={(name, why) => {

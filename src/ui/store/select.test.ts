@@ -1,20 +1,10 @@
 /** @file What the choices come to: defaults per method, changes over them, lengths, obstacles. */
+import { methodDefaults } from '../../train/run_config.ts'
 import { expect, test } from 'vitest'
 import { METHODS } from '../methods.ts'
 import type { DatasetSummary } from '../../data/report.ts'
 import type { ModelInfo } from '../../worker/protocol.ts'
-import {
-  changedNames,
-  configOf,
-  epochsOfSteps,
-  methodOf,
-  obstacle,
-  optionValues,
-  ownNames,
-  runDefaults,
-  runValues,
-  stepsOfEpochs,
-} from './select.ts'
+import { changedNames, configOf, epochsOfSteps, methodOf, obstacle, optionValues, ownNames, runValues, stepsOfEpochs } from './select.ts'
 import { INITIAL, INITIAL_CHOICES, type Choices, type StudioState } from './state.ts'
 import { restoredChoices } from './store.ts'
 
@@ -43,7 +33,7 @@ const ready: StudioState = {
 }
 
 test('every method has run defaults that the run options accept, and at least one sets its own learning rate', () => {
-  for (const m of METHODS.values()) expect(Object.keys(runDefaults(m))).toEqual(Object.keys(runDefaults(null)))
+  for (const m of METHODS.values()) expect(Object.keys(methodDefaults(m, null))).toEqual(Object.keys(methodDefaults(null, null)))
   expect(ownNames()).toContain('lr')
 })
 
@@ -51,8 +41,8 @@ test('a learning rate changed for one method stays with it; a batch changed once
   const [a, b] = [...METHODS.values()]
   if (!a || !b) throw new Error('two methods are needed')
   const c: Choices = { ...INITIAL_CHOICES, ownRun: { [a.id]: { lr: 0.5 } }, sharedRun: { batch: 7 } }
-  expect(runValues(a, c, null)).toMatchObject({ lr: 0.5, batch: 7 })
-  expect(runValues(b, c, null)).toMatchObject({ lr: runDefaults(b).lr, batch: 7 })
+  expect(runValues(a, c, null, null)).toMatchObject({ lr: 0.5, batch: 7 })
+  expect(runValues(b, c, null, null)).toMatchObject({ lr: methodDefaults(b, null).lr, batch: 7 })
 })
 
 test('options: declared, with changes, without what is no longer declared', () => {
@@ -118,4 +108,12 @@ test('choices read back: wrong kinds and unknown steps give way to defaults, the
     samplePrompts: ['a'],
     model: { kind: 'hub', repo: 'a/b' },
   })
+})
+
+test('the rate of methods that train matrices falls with the width of the model, others keep theirs', () => {
+  const at = (id: string, width: number) => methodDefaults(method(id), width).lr
+  expect(at('lora', 576)).toBe(method('lora').runDefaults.lr)
+  expect(at('lora', 128)).toBe(0.0045)
+  expect(at('lora', 2048)).toBe(0.00028)
+  expect(at('ia3', 128)).toBe(at('ia3', 4096))
 })

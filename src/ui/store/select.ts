@@ -1,6 +1,6 @@
 /** @file What follows from the state: the values in force, the run they make, what stands in its way. Pure. */
 import { defaults, type Options } from '../../options.ts'
-import { RUN_OPTIONS, type RunConfig, type RunExtras, type RunOptions } from '../../train/run_config.ts'
+import { methodDefaults, type RunConfig, type RunExtras, type RunOptions } from '../../train/run_config.ts'
 import type { WireError } from '../../errors.ts'
 import { METHODS, type MethodDeclaration } from '../methods.ts'
 import type { Choices, RunView, StudioState } from './state.ts'
@@ -20,12 +20,12 @@ export function optionValues(m: Pick<MethodDeclaration, 'id' | 'options'>, c: Ch
 const known = (options: Options, values: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> =>
   Object.fromEntries(Object.entries(values).filter(([k]) => Object.hasOwn(options, k)))
 
-/** Run options as declared, with the method's own defaults. */
-export const runDefaults = (m: MethodDeclaration | null): RunOptions => ({ ...defaults(RUN_OPTIONS), ...m?.runDefaults })
+/** Width of the chosen model, null while there is none. */
+export const modelWidth = (s: Pick<StudioState, 'model'>): number | null => s.model.info?.hiddenSize ?? null
 
 /** Run options in force for a method. Steps follow from the epochs where the length is given so. */
-export function runValues(m: MethodDeclaration | null, c: Choices, trainRows: number | null): RunOptions {
-  const values: RunOptions = { ...runDefaults(m), ...c.sharedRun, ...(m && c.ownRun[m.id]) }
+export function runValues(m: MethodDeclaration | null, c: Choices, trainRows: number | null, width: number | null): RunOptions {
+  const values: RunOptions = { ...methodDefaults(m, width), ...c.sharedRun, ...(m && c.ownRun[m.id]) }
   if (c.length.unit === 'steps' || trainRows === null) return values
   return { ...values, steps: stepsOfEpochs(c.length.epochs, trainRows, values) }
 }
@@ -43,7 +43,7 @@ export const trainRows = (s: StudioState): number | null => s.data.summary?.stat
 /** The run the choices make, or null where no method is there. */
 export function configOf(s: StudioState, method = methodOf(s.choices)): RunConfig | null {
   if (!method) return null
-  return { method: method.id, options: optionValues(method, s.choices), run: runValues(method, s.choices, trainRows(s)) }
+  return { method: method.id, options: optionValues(method, s.choices), run: runValues(method, s.choices, trainRows(s), modelWidth(s)) }
 }
 
 export const promptsOf = (s: StudioState): readonly string[] => s.choices.samplePrompts ?? s.data.prompts
