@@ -7,18 +7,23 @@ export interface Factors {
   readonly B: Float32Array<ArrayBuffer>
 }
 
-/** Orthonormalise the columns of Y [rows, l] in place: modified Gram-Schmidt, twice. A column that vanishes becomes zero. */
+/** Orthonormalise the columns of Y [rows, l] in place: modified Gram-Schmidt, twice. A column that depends on those before it becomes zero. */
 function orthonormalise(Y: Float64Array, rows: number, l: number): void {
+  const length = (j: number): number => {
+    let s = 0
+    for (let n = 0; n < rows; n++) s += Y[n * l + j]! ** 2
+    return Math.sqrt(s)
+  }
   for (let j = 0; j < l; j++) {
+    const before = length(j)
     for (let pass = 0; pass < 2; pass++)
       for (let i = 0; i < j; i++) {
         let d = 0
         for (let n = 0; n < rows; n++) d += Y[n * l + i]! * Y[n * l + j]!
         for (let n = 0; n < rows; n++) Y[n * l + j]! -= d * Y[n * l + i]!
       }
-    let s = 0
-    for (let n = 0; n < rows; n++) s += Y[n * l + j]! ** 2
-    const inv = s > 1e-300 ? 1 / Math.sqrt(s) : 0
+    const after = length(j)
+    const inv = after > 1e-13 * before ? 1 / after : 0
     for (let n = 0; n < rows; n++) Y[n * l + j]! *= inv
   }
 }
@@ -73,23 +78,31 @@ function symmetricEigen(S: Float64Array, n: number): { values: Float64Array; vec
   }
 }
 
-/** W ≈ B A with B = U √S, A = √S V^T over the r largest singular values. W: [N, K]. Exact up to rounding when min(N, K) ≤ r + 8, else by
- * subspace iteration (Halko et al. 2011, https://arxiv.org/abs/0909.4061, algorithms 4.4 and 5.1; PEFT's pissa_niter_N). */
+/** W ≈ B A with B = U √S, A = √S V^T over the r largest singular values. W: [N, K]. The best approximation within the block Krylov space of W W^T on
+ * r + 4 random columns (Musco and Musco 2015, https://arxiv.org/abs/1504.05477, algorithm 2): exact up to rounding where that is all of min(N, K). */
 export function truncatedSvd(W: Float32Array, N: number, K: number, r: number): Factors {
   const smallest = Math.min(N, K)
-  const l = Math.min(smallest, r + 8)
-  const iterations = l === smallest ? 1 : smallest <= 128 ? 24 : 4
+  const width = Math.min(smallest, r + 4)
+  // The eigenproblem below costs l³: the last blocks are kept.
+  const blocks = Math.min(Math.ceil(smallest / width), Math.max(2, Math.floor(128 / width)))
+  const passes = blocks * width >= smallest ? blocks : Math.max(blocks, 6)
+  const l = blocks * width
   // A fixed start: the result must not depend on a seed.
   let state = 1
-  const start = Float64Array.from({ length: K * l }, () => (state = (state * 48271) % 2147483647) / 2147483647 - 0.5)
-  let Q = times(W, N, K, start, l, false)
-  orthonormalise(Q, N, l)
-  for (let i = 0; i < iterations; i++) {
-    const Z = times(W, N, K, Q, l, true)
-    orthonormalise(Z, K, l)
-    Q = times(W, N, K, Z, l, false)
-    orthonormalise(Q, N, l)
+  const start = Float64Array.from({ length: K * width }, () => (state = (state * 48271) % 2147483647) / 2147483647 - 0.5)
+  const Q = new Float64Array(N * l)
+  let X = times(W, N, K, start, width, false)
+  for (let i = 0; i < passes; i++) {
+    if (i > 0) {
+      const Z = times(W, N, K, X, width, true)
+      orthonormalise(Z, K, width)
+      X = times(W, N, K, Z, width, false)
+    }
+    orthonormalise(X, N, width)
+    const at = (i - (passes - blocks)) * width
+    if (at >= 0) for (let n = 0; n < N; n++) for (let j = 0; j < width; j++) Q[n * l + at + j] = X[n * width + j]!
   }
+  orthonormalise(Q, N, l)
   const Bt = times(W, N, K, Q, l, true) // (Q^T W)^T, [K, l]
   const gram = new Float64Array(l * l)
   for (let k = 0; k < K; k++) for (let i = 0; i < l; i++) for (let j = 0; j < l; j++) gram[i * l + j]! += Bt[k * l + i]! * Bt[k * l + j]!
