@@ -1,6 +1,6 @@
 /** @file The commands: in this process, with what they write recorded, and as a person runs them. */
 import { spawn } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll } from 'vitest'
@@ -77,3 +77,28 @@ export function spawned(command: string, argv: readonly string[], env: Record<st
 }
 export const run = (entry: string, ...argv: string[]): Promise<Ran> =>
   spawned(process.execPath, ['scripts/run.mjs', `src/cli/${entry}.ts`, ...argv])
+
+export const STARTER = join(ROOT, 'public/starter')
+export interface Step {
+  readonly step: number
+  readonly loss: number
+  readonly grad_norm: number
+  readonly lr: number
+  readonly tokens: number
+}
+
+/** Four tokenised rows: all of them are one batch, so a step's loss is the loss of the values before it. */
+export function tokenRows(folder: string): string {
+  const rows = Array.from({ length: 4 }, (_, r) => Array.from({ length: 10 + r }, (_, i) => 20 + ((7 * r + 3 * i) % 40)))
+  const path = join(folder, 'rows.jsonl')
+  writeFileSync(
+    path,
+    rows.map((ids) => `${JSON.stringify({ input_ids: ids, labels: ids.map((id, i) => (i < 2 ? -100 : id)) })}\n`).join(''),
+  )
+  return path
+}
+export function textRows(folder: string): string {
+  const path = join(folder, 'data.csv')
+  writeFileSync(path, 'prompt,completion\nWho is Tom?,Tom is a dog.\n"Is it big, or small?",It is small.\nWhere?,\n')
+  return path
+}

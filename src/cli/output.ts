@@ -47,7 +47,7 @@ export class Output {
     const width = 24
     const filled = Math.round((width * Math.min(done, total)) / Math.max(1, total))
     const line = `${'█'.repeat(filled)}${'░'.repeat(width - filled)} ${text}`
-    process.stderr.write(`\r\x1b[K${line.slice(0, Math.max(20, (process.stderr.columns ?? 80) - 1))}`)
+    process.stderr.write(`\r\x1b[K${line.slice(0, Math.max(20, (process.stderr.columns || 80) - 1))}`)
     this.#bar = true
   }
   #clear(): void {
