@@ -10,6 +10,7 @@ import { dispatch, useStudio } from '../store/store.ts'
 export type Action = 'stop' | 'pause' | 'step' | 'resume' | 'try' | 'new' | 'change'
 
 export interface Facts {
+  /** There is a GPU, or it is being looked for. */
   readonly engineReady: boolean
   /** Another model is loaded than the run's. */
   readonly otherModel: boolean
@@ -39,7 +40,11 @@ export function actionsOf(run: Pick<RunView, 'status' | 'live' | 'checkpointStep
   }
 }
 
-export function RunControls({ run, facts }: { run: RunView; facts: Facts }) {
+/** What needs the model. */
+const MODEL: ReadonlySet<Action> = new Set(['resume', 'step', 'stop'])
+
+/** `waiting`: the run's model is not there yet, as after a reload. */
+export function RunControls({ run, facts, waiting }: { run: RunView; facts: Facts; waiting: boolean }) {
   const busy = useStudio((s) => s.busy)
   const actions = actionsOf(run, facts)
   const act = (f: (id: string) => Promise<void>) => () => {
@@ -88,7 +93,7 @@ export function RunControls({ run, facts }: { run: RunView; facts: Facts }) {
         key={action}
         variant={i === actions.length - 1 ? 'filled' : 'default'}
         leftSection={icon}
-        disabled={busy}
+        disabled={busy || (waiting && MODEL.has(action))}
         onClick={onClick}
         data-testid={testId}
       >

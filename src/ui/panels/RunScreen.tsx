@@ -24,7 +24,7 @@ export const STATUS_WORDS = {
 export function RunScreen({ run }: { run: RunView }) {
   const error = useStudio((s) => s.runError)
   const fingerprint = useStudio((s) => s.model.info?.fingerprint ?? null)
-  const engineReady = useStudio((s) => s.engine.status === 'ready')
+  const engineReady = useStudio((s) => s.engine.status === 'ready' || s.engine.status === 'starting')
   const runs = useStudio((s) => s.runs)
   const busy = useStudio((s) => s.busy)
   const work = useStudio((s) => s.work)
@@ -38,7 +38,10 @@ export function RunScreen({ run }: { run: RunView }) {
   const preparing = busy && run.status !== 'failed' && (!run.live || step === 0)
   return (
     <>
-      <PageHead title={run.name} actions={<RunControls run={run} facts={{ engineReady, otherModel, step }} />}>
+      <PageHead
+        title={run.name}
+        actions={<RunControls run={run} facts={{ engineReady, otherModel, step }} waiting={!run.live && fingerprint === null} />}
+      >
         <span data-testid="status" data-status={run.status} role="status">
           {preparing
             ? 'Preparing'
