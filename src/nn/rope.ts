@@ -131,7 +131,7 @@ export function ropeFrequencies(o: RopeConfig, sequenceLength = o.max_position_e
     case 'yarn': {
       const [low, high] = yarnRange(o, dim)
       const keep = (i: number): number => 1 - Math.min(1, Math.max(0, (i - low) / (high - low)))
-      return { invFreq: base.map((f, i) => (1 / (o.factor * power[i]!)) * (1 - keep(i)) + f * keep(i)), attentionFactor: yarnAttention(o) }
+      return { invFreq: base.map((f, i) => (1 / (o.factor * power[i])) * (1 - keep(i)) + f * keep(i)), attentionFactor: yarnAttention(o) }
     }
   }
 }

@@ -63,7 +63,7 @@ test('angles up to 131,072 radians keep the precision of float32', async () => {
   })
   const expected = Float32Array.from(
     { length: rows * 2 },
-    (_, i) => 1.5 * (i % 2 ? Math.sin(positions[i >> 1]!) : Math.cos(positions[i >> 1]!)),
+    (_, i) => 1.5 * (i % 2 ? Math.sin(positions[i >> 1]) : Math.cos(positions[i >> 1])),
   )
   // Exact reduction and polynomials good to 1e-7 up to 12,000 radians; beyond, one rounding of a number of size angle / 3000.
   expect(closeness(out.y.subarray(0, 94), expected.subarray(0, 94), 0, 1.5 * 2e-7)).toBeLessThan(1)
@@ -88,8 +88,8 @@ test('rotates a leading part of each head, and only the live rows', async () => 
   const expected = x.slice()
   for (let r = 0; r < 3; r++)
     for (let i = 0; i < 3; i++) {
-      const [a, b] = [x[r * 16 + i]!, x[r * 16 + i + 3]!]
-      const t = Math.fround((5 + r) * invFreq[i]!)
+      const [a, b] = [x[r * 16 + i], x[r * 16 + i + 3]]
+      const t = Math.fround((5 + r) * invFreq[i])
       expected[r * 16 + i] = a * Math.cos(t) - b * Math.sin(t)
       expected[r * 16 + i + 3] = b * Math.cos(t) + a * Math.sin(t)
     }

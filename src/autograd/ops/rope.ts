@@ -27,7 +27,7 @@ export function rope(qkv: Tensor, o: RopeOptions): Tensor {
 }
 
 function turn(x: Tensor, o: RopeOptions, sign: 1 | -1): Tensor {
-  const half = o.invFreq.shape[0]!
+  const half = o.invFreq.shape[0]
   const y = x.graph.node(sign > 0 ? 'rope' : 'rope_grad', x.shape, [x], sign > 0 ? (dy) => [() => turn(dy, o, -1)] : null, {
     alias: x,
     rows: x.rows,
