@@ -76,7 +76,7 @@ describe('tune', () => {
       const from = id === 'full' ? ['--model', out] : ['--model', 'starter', '--adapter', out]
       const { loss, tokens } = (await tune('eval', ...from, '--data', data)).results[0] as Step
       expect(tokens).toBe(first[0].tokens)
-      expect(loss).toBeLessThan(first.at(-1)!.loss)
+      expect(loss).toBeLessThan(first[0].loss)
       // The moments begin anew, so its first steps are as long as the rate: a small one, to see the loss fall.
       const more = ['--steps', '2', '--lr', String(first[0].lr / 50), '--out', join(folder, 'more')]
       const second = steps((await tune(...from, ...common, ...(id === 'full' ? ['--method', 'full'] : []), ...more)).results)
