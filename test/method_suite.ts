@@ -16,6 +16,7 @@ import { Trainer } from '../src/train/trainer.ts'
 import type { LoadedAdapter, TunableLayout } from '../src/train/tunable.ts'
 import { closeness, gpu, randn, relative } from './gpu.ts'
 import { AdaptedLayer, K, type Kind } from './method_layer.ts'
+import { variantsOf } from './method_variants.ts'
 import { filesOf, gradientsOf, logitsOf, onGpu, RUN, tinyBundle, tinyRows, trainSteps } from './tiny.ts'
 
 type F32 = Float32Array<ArrayBuffer>
@@ -26,16 +27,6 @@ export interface SuiteFacts {
   readonly detached?: (layer: AdaptedLayer, values: Readonly<Record<string, F32>>) => Float64Array
 }
 
-/** The default options, and each switch, choice and count away from its default, one at a time. */
-export function variantsOf(options: Options): Json[] {
-  const of = Object.entries(options).flatMap(([name, o]): Json[] => {
-    if (o.kind === 'bool') return [{ [name]: !o.default }]
-    if (o.kind === 'choice') return o.choices.filter((c) => c !== o.default).map((c) => ({ [name]: c }))
-    // Three: no power of two, so that no parameter is a whole number of blocks.
-    return o.kind === 'int' ? [{ [name]: Math.max(o.min, 3) }] : []
-  })
-  return [{}, ...of]
-}
 const label = (v: Json): string => JSON.stringify(v)
 
 function declares(m: AnyMethod): void {

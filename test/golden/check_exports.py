@@ -1,0 +1,50 @@
+"""Every method's export in the real libraries: trains each for a few steps (check_exports.ts, on the GPU), loads the adapter in PEFT and the merged model in
+Transformers, and compares the logits of the last position.
+
+Run from anywhere: python test/golden/check_exports.py MODEL [--keep FOLDER]
+MODEL is a folder with float weights, as ../shared/models/stories260K or public/starter. Prints a table; exits 1 where a difference is above TOLERANCE or a weight
+is missing. Needs Node beside torch, transformers and peft.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from check_export import logits_of
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Logits around 10, float32 on both sides: 1e-5 is expected. A merged weight is rounded once more.
+TOLERANCE = 3e-4
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("model", type=pathlib.Path)
+parser.add_argument("--keep", type=pathlib.Path, help="write the exports here and leave them")
+args = parser.parse_args()
+model = args.model.resolve()
+
+with tempfile.TemporaryDirectory() as temporary:
+    out = (args.keep or pathlib.Path(temporary)).resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["node", "scripts/run.mjs", "test/golden/check_exports.ts", str(model), str(out)], cwd=ROOT, check=True)
+    done = json.loads((out / "cases.json").read_text())
+    ids, failed = done["ids"], 0
+    print(f"{'method':14} {'options':34} {'PEFT':>10} {'merged':>10}")
+    for case in done["cases"]:
+        cells = []
+        for loaded, folders in (("adapter", (model, case["adapter"])), ("merged", (case["merged"], None))):
+            if case[loaded] is None:
+                cells.append("-")
+                continue
+            try:
+                worst = max(abs(a - b) for a, b in zip(logits_of(*folders, ids), case["logits"], strict=True))
+                cells.append(f"{worst:.1e}")
+                failed += worst > TOLERANCE
+            except RuntimeError as e:
+                cells.append("refused")
+                failed += 1
+                print(e, file=sys.stderr)
+        print(f"{case['method']:14} {json.dumps(case['options']):34} {cells[0]:>10} {cells[1]:>10}")
+sys.exit(1 if failed else 0)
