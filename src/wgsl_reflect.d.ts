@@ -3,7 +3,10 @@ declare module 'wgsl_reflect/wgsl_reflect.module.js' {
   interface Reflected {
     readonly name: string
     readonly access: string
-    readonly type: { readonly name: string; readonly members?: readonly { readonly name: string; readonly type: { readonly name: string } }[] }
+    readonly type: {
+      readonly name: string
+      readonly members?: readonly { readonly name: string; readonly type: { readonly name: string } }[]
+    }
   }
   export class WgslReflect {
     constructor(wgsl: string)

@@ -26,7 +26,7 @@ export function closeness(a: ArrayLike<number>, b: ArrayLike<number>, rtol = 1e-
   if (a.length !== b.length) return Infinity
   let worst = 0
   for (let i = 0; i < b.length; i++) {
-    const d = Math.abs(a[i]! - b[i]!) / (atol + rtol * Math.abs(b[i]!))
+    const d = Math.abs(a[i] - b[i]) / (atol + rtol * Math.abs(b[i]))
     worst = Number.isNaN(d) ? Infinity : Math.max(worst, d)
   }
   return worst
@@ -36,9 +36,9 @@ export function relative(a: ArrayLike<number>, b: ArrayLike<number>): number {
   let diff = 0
   let max = 1e-12
   for (let i = 0; i < b.length; i++) {
-    const d = Math.abs(a[i]! - b[i]!)
+    const d = Math.abs(a[i] - b[i])
     diff = Number.isNaN(d) ? Infinity : Math.max(diff, d)
-    max = Math.max(max, Math.abs(b[i]!))
+    max = Math.max(max, Math.abs(b[i]))
   }
   return a.length === b.length ? diff / max : Infinity
 }
@@ -73,9 +73,9 @@ export async function run<K extends string>(
   for (const s of storages) s.allocate(gpu).write(data.get(s)!)
   const session = await Session.create(gpu, new SessionPlan([{ name: 'test', graph: g, keep: Object.values<Tensor>(out) }]))
   try {
-    session.programs[0]!.run()
+    session.programs[0].run()
     const entries: [string, Float32Array<ArrayBuffer>][] = []
-    for (const [k, t] of Object.entries<Tensor>(out)) entries.push([k, await session.programs[0]!.read(t)])
+    for (const [k, t] of Object.entries<Tensor>(out)) entries.push([k, await session.programs[0].read(t)])
     return Object.fromEntries(entries) as Record<K, Float32Array<ArrayBuffer>>
   } finally {
     session.destroy()

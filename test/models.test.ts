@@ -97,7 +97,7 @@ describeShared('stories260K', ['models', 'stories260K'], (path) => {
   })
   test('logits after BOS', async () => {
     const logits = await (await model()).generator.logits([1])
-    for (const [id, want] of (await golden()).bos_logits_top8) expect(Math.abs(logits[id]! - want)).toBeLessThan(2e-3)
+    for (const [id, want] of (await golden()).bos_logits_top8) expect(Math.abs(logits[id] - want)).toBeLessThan(2e-3)
   })
   test('negative log-likelihood of two texts', async () => {
     const m = await model()
@@ -106,7 +106,7 @@ describeShared('stories260K', ['models', 'stories260K'], (path) => {
   })
   test('150 greedy tokens', async () => {
     const want = (await golden()).greedy_ids
-    const { ids } = await (await model()).generator.generate([want[0]!], { ...greedy, maxTokens: want.length - 1 })
+    const { ids } = await (await model()).generator.generate([want[0]], { ...greedy, maxTokens: want.length - 1 })
     expect([want[0], ...ids]).toEqual(want)
   })
 })
@@ -133,8 +133,8 @@ describeShared('SmolLM2-135M-Instruct, Q4_1', ['models', 'smollm2-135m-instruct'
     let worst = 0
     for (const g of (await golden()).logits) {
       const logits = await generator.logits(g.ids)
-      g.top_ids.forEach((id, i) => (worst = Math.max(worst, Math.abs(logits[id]! - g.top_logits[i]!))))
-      g.at.forEach((id, i) => (worst = Math.max(worst, Math.abs(logits[id]! - g.at_logits[i]!))))
+      g.top_ids.forEach((id, i) => (worst = Math.max(worst, Math.abs(logits[id] - g.top_logits[i]))))
+      g.at.forEach((id, i) => (worst = Math.max(worst, Math.abs(logits[id] - g.at_logits[i]))))
     }
     console.log(`SmolLM2 logits within ${worst.toExponential(1)}`)
     expect(worst).toBeLessThan(2e-2)
@@ -149,7 +149,7 @@ describeShared('SmolLM2-135M-Instruct, Q4_1', ['models', 'smollm2-135m-instruct'
         const logits = await m.generator.logits(ids.slice(0, n))
         const max = logits.reduce((a, b) => Math.max(a, b))
         const logSum = max + Math.log(logits.reduce((s, v) => s + Math.exp(v - max), 0))
-        expect(Math.abs(logSum - logits[ids[n]!]! - token_nll[n - 1]!), `token ${n}`).toBeLessThan(2e-2)
+        expect(Math.abs(logSum - logits[ids[n]] - token_nll[n - 1]), `token ${n}`).toBeLessThan(2e-2)
       }
     }
   })

@@ -42,7 +42,7 @@ function readRows(path: string): TokenRows {
     .split('\n')
     .map((l) => JSON.parse(l) as { input_ids: number[]; labels: number[] })
   const offsets = new Uint32Array(rows.length + 1)
-  rows.forEach((r, i) => (offsets[i + 1] = offsets[i]! + r.input_ids.length))
+  rows.forEach((r, i) => (offsets[i + 1] = offsets[i] + r.input_ids.length))
   return { ids: Int32Array.from(rows.flatMap((r) => r.input_ids)), labels: Int32Array.from(rows.flatMap((r) => r.labels)), offsets }
 }
 

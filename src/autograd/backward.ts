@@ -10,7 +10,7 @@ export function backward(output: Tensor, seed: Tensor, wrt: readonly Tensor[] = 
   const { tensors } = output.graph
   // Tensor ids are a topological order: an op's output is made after its inputs.
   for (let id = output.id; id >= 0; id--) {
-    const t = tensors[id]!
+    const t = tensors[id]
     const dt = grads.get(t)
     if (!dt || !t.vjp || stop.has(t)) continue
     grads.delete(t)

@@ -157,7 +157,7 @@ function readTraits(adapter: GPUAdapter): GpuTraits {
     vendor: info.vendor,
     architecture: info.architecture,
     description: info.description,
-    software: info.isFallbackAdapter === true || /swiftshader|llvmpipe|lavapipe|software|\bcpu\b/i.test(name),
+    software: info.isFallbackAdapter || /swiftshader|llvmpipe|lavapipe|software|\bcpu\b/i.test(name),
     f16: features.has('shader-f16'),
     subgroup: min === max ? min : 0,
     subgroupMin: min,

@@ -20,7 +20,7 @@ export async function linkVariant({ kernel, flags, constants, apply }: Variant, 
   const file = `${kernel.name}.wesl`
   const generated = kernel.generate?.({ ...constants, SUBGROUP: subgroupSize }, new Set(flags))
   const from =
-    generated === undefined ? resolver : new RecordResolver({ ...sources, [file]: sources[file]!.replace('// @generated', generated) })
+    generated === undefined ? resolver : new RecordResolver({ ...sources, [file]: sources[file].replace('// @generated', generated) })
   if (apply !== undefined) {
     const body = kernel.applies?.[apply]
     if (body === undefined) throw new Error(`${kernel.name} has no expression "${apply}"`)

@@ -7,10 +7,10 @@ export function quantizeQ8(values: Float32Array): { quants: Uint32Array<ArrayBuf
   const scales = new Float32Array(values.length / 32)
   for (let b = 0; b < scales.length; b++) {
     let max = 0
-    for (let i = b * 32; i < b * 32 + 32; i++) max = Math.max(max, Math.abs(values[i]!))
+    for (let i = b * 32; i < b * 32 + 32; i++) max = Math.max(max, Math.abs(values[i]))
     const d = max / 127
     scales[b] = d
-    if (d > 0) for (let i = b * 32; i < b * 32 + 32; i++) quants[i] = Math.round(values[i]! / d)
+    if (d > 0) for (let i = b * 32; i < b * 32 + 32; i++) quants[i] = Math.round(values[i] / d)
   }
   return { quants: new Uint32Array(quants.buffer), scales }
 }

@@ -21,20 +21,33 @@ describe.each(all)('$name', (kernel) => {
   const modes = required ? [true] : kernel.subgroups ? [true, false] : [false]
   const cases = flagSets.flatMap((flags) => applies.flatMap((apply) => modes.map((subgroups) => ({ flags, apply, subgroups }))))
 
-  test.skipIf(required && gpu.traits.subgroup === 0)('binds at most 8 storage buffers, and its variants link, match the declaration and compile', async () => {
-    for (const { flags, apply, subgroups } of cases) {
-      if (subgroups && gpu.traits.subgroup === 0) continue
-      const at = `${flags.join('+')} ${apply ?? ''} ${subgroups ? 'subgroups' : ''}`
-      const wgsl = await linkVariant({ kernel, flags, constants: kernel.constants, apply }, subgroups, subgroups ? gpu.traits.subgroup : 0)
-      const module = gpu.device.createShaderModule({ code: wgsl })
-      const info = await waitFor(module.getCompilationInfo())
-      expect(info.messages.map((m) => `${m.type} ${m.lineNum}: ${m.message}`), `${at}\n${wgsl}`).toEqual([])
-      const bindings = activeBindings(kernel, flags)
-      expect(bindings.length, at).toBeLessThanOrEqual(8)
-      const [storage, uniform] = new WgslReflect(wgsl).getBindGroups()
-      const found = storage!.flatMap((b, index) => (b ? [{ name: b.name, index, access: b.access === 'read' ? 'read' : 'write' }] : []))
-      expect(found, at).toEqual(bindings)
-      expect(uniform![0]!.type.members!.map((m) => [m.name, m.type.name]), at).toEqual(Object.entries(kernel.uniforms))
-    }
-  })
+  test.skipIf(required && gpu.traits.subgroup === 0)(
+    'binds at most 8 storage buffers, and its variants link, match the declaration and compile',
+    async () => {
+      for (const { flags, apply, subgroups } of cases) {
+        if (subgroups && gpu.traits.subgroup === 0) continue
+        const at = `${flags.join('+')} ${apply ?? ''} ${subgroups ? 'subgroups' : ''}`
+        const wgsl = await linkVariant(
+          { kernel, flags, constants: kernel.constants, apply },
+          subgroups,
+          subgroups ? gpu.traits.subgroup : 0,
+        )
+        const module = gpu.device.createShaderModule({ code: wgsl })
+        const info = await waitFor(module.getCompilationInfo())
+        expect(
+          info.messages.map((m) => `${m.type} ${m.lineNum}: ${m.message}`),
+          `${at}\n${wgsl}`,
+        ).toEqual([])
+        const bindings = activeBindings(kernel, flags)
+        expect(bindings.length, at).toBeLessThanOrEqual(8)
+        const [storage, uniform] = new WgslReflect(wgsl).getBindGroups()
+        const found = storage.flatMap((b, index) => (b ? [{ name: b.name, index, access: b.access === 'read' ? 'read' : 'write' }] : []))
+        expect(found, at).toEqual(bindings)
+        expect(
+          uniform[0]!.type.members!.map((m) => [m.name, m.type.name]),
+          at,
+        ).toEqual(Object.entries(kernel.uniforms))
+      }
+    },
+  )
 })

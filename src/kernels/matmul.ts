@@ -19,8 +19,8 @@ export interface MatmulShape {
 }
 export type MatmulChoice =
   | { readonly kernel: typeof matmulSgkKernel; readonly constants: { TM: number; V: number; NT: number; SPLIT: number; SUBGROUP: number } }
-  | { readonly kernel: typeof matmulTileKernel; readonly constants: Record<never, number> }
-  | { readonly kernel: typeof matmulAnyKernel; readonly constants: Record<never, number> }
+  | { readonly kernel: typeof matmulTileKernel; readonly constants: Readonly<Record<string, never>> }
+  | { readonly kernel: typeof matmulAnyKernel; readonly constants: Readonly<Record<string, never>> }
 
 /** Rows of a tile: the largest that the shape fills. */
 const rows = (M: number, most: number): number => [1, 2, 4, 8, 16, 32].find((t) => t >= M || t >= most)!

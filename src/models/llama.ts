@@ -28,7 +28,7 @@ function readConfig(config: Json): ModelConfig {
   const eps = config.rms_norm_eps ?? 1e-6
   if (typeof eps !== 'number' || !(eps > 0)) fail(`rms_norm_eps is ${JSON.stringify(eps)}`, 'a norm needs a positive epsilon')
   return {
-    modelType: String(config.model_type ?? 'llama'),
+    modelType: typeof config.model_type === 'string' ? config.model_type : 'llama',
     architecture: 'LlamaForCausalLM',
     vocabSize: integer(config, 'vocab_size', { min: 2, max: 2_000_000 }),
     hiddenSize,

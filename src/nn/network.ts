@@ -110,7 +110,11 @@ export class Network {
         bias &&
         (rows === weight.rows
           ? bias
-          : sliceColumns(this.graph.leaf(store.bias!.data.storage, [1, weight.rows], { byteOffset: store.bias!.data.byteOffset }), from, rows))
+          : sliceColumns(
+              this.graph.leaf(store.bias.data.storage, [1, weight.rows], { byteOffset: store.bias.data.byteOffset }),
+              from,
+              rows,
+            ))
       const own = stores.length === 1 ? residual : null
       const site: LinearGroup = {
         name: group,
@@ -122,7 +126,7 @@ export class Network {
       }
       return this.o.hook?.(x, site) ?? site.base(x, { from: 0, rows: weight.rows }, { residual: true })
     })
-    if (parts.length === 1) return parts[0]!
+    if (parts.length === 1) return parts[0]
     const y = concatColumns(parts)
     return residual ? add(y, residual) : y
   }
@@ -135,11 +139,11 @@ export class Network {
     const scale = 1 / Math.sqrt(headDim)
     const mode = this.o.attention
     if (mode.kind === 'rows') return attention(turned, { heads, kvHeads, headDim, scale, starts, batch, tokens })
-    const cache = mode.layers[layer]!
+    const cache = mode.layers[layer]
     const [k, v] = [cache.k, cache.v].map((s) => this.graph.leaf(s, [mode.capacity, kvHeads * headDim]))
     const o = { heads, kvHeads, headDim, position: mode.position, tokens }
-    appendKv(turned, k!, v!, o)
-    return cachedAttention(turned, k!, v!, { ...o, scale })
+    appendKv(turned, k, v, o)
+    return cachedAttention(turned, k, v, { ...o, scale })
   }
 
   /** One block of the model; recomputed in the backward pass when asked for. */

@@ -1,5 +1,5 @@
 /** @file Where a model's parameters lie on the GPU. Filled by train/load_model.ts; read by Network. */
-import { Graph, type Tensor } from '../tensor/graph.ts'
+import { type Graph, type Tensor } from '../tensor/graph.ts'
 import type { Storage } from '../tensor/storage.ts'
 import type { Weight, WeightFormat } from '../tensor/weight.ts'
 

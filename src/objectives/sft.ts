@@ -29,7 +29,7 @@ export const headChunk = (vocab: number, labels: number): number =>
  * https://arxiv.org/abs/2410.10989, section 3.2); a head larger than a binding is read in pieces. */
 export function sftLoss(hidden: Tensor, head: Weight, b: LabelledRows, o: { forwardOnly?: boolean } = {}): void {
   const { graph } = hidden
-  const n = b.index.shape[0]!
+  const n = b.index.shape[0]
   const C = hidden.cols
   const V = head.rows
   const made = graph.within('head', () => {

@@ -11,7 +11,7 @@ export interface Factors {
 function orthonormalise(Y: Float64Array, rows: number, l: number): void {
   const length = (j: number): number => {
     let s = 0
-    for (let n = 0; n < rows; n++) s += Y[n * l + j]! ** 2
+    for (let n = 0; n < rows; n++) s += Y[n * l + j] ** 2
     return Math.sqrt(s)
   }
   for (let j = 0; j < l; j++) {
@@ -19,12 +19,12 @@ function orthonormalise(Y: Float64Array, rows: number, l: number): void {
     for (let pass = 0; pass < 2; pass++)
       for (let i = 0; i < j; i++) {
         let d = 0
-        for (let n = 0; n < rows; n++) d += Y[n * l + i]! * Y[n * l + j]!
-        for (let n = 0; n < rows; n++) Y[n * l + j]! -= d * Y[n * l + i]!
+        for (let n = 0; n < rows; n++) d += Y[n * l + i] * Y[n * l + j]
+        for (let n = 0; n < rows; n++) Y[n * l + j] -= d * Y[n * l + i]
       }
     const after = length(j)
     const inv = after > 1e-13 * before ? 1 / after : 0
-    for (let n = 0; n < rows; n++) Y[n * l + j]! *= inv
+    for (let n = 0; n < rows; n++) Y[n * l + j] *= inv
   }
 }
 
@@ -33,9 +33,9 @@ function times(W: Float32Array, N: number, K: number, X: Float64Array, l: number
   const out = new Float64Array((transposed ? K : N) * l)
   for (let n = 0; n < N; n++)
     for (let k = 0; k < K; k++) {
-      const w = W[n * K + k]!
+      const w = W[n * K + k]
       const [to, from] = transposed ? [k, n] : [n, k]
-      for (let j = 0; j < l; j++) out[to * l + j]! += w * X[from * l + j]!
+      for (let j = 0; j < l; j++) out[to * l + j] += w * X[from * l + j]
     }
   return out
 }
@@ -50,19 +50,19 @@ function symmetricEigen(S: Float64Array, n: number): { values: Float64Array; vec
     let diagonal = 0
     for (let i = 0; i < n; i++)
       for (let j = 0; j < n; j++)
-        if (i === j) diagonal += a[i * n + j]! ** 2
-        else off += a[i * n + j]! ** 2
+        if (i === j) diagonal += a[i * n + j] ** 2
+        else off += a[i * n + j] ** 2
     if (off <= 1e-28 * diagonal) break
     for (let p = 0; p < n; p++)
       for (let q = p + 1; q < n; q++) {
-        const apq = a[p * n + q]!
+        const apq = a[p * n + q]
         if (apq === 0) continue
-        const theta = (a[q * n + q]! - a[p * n + p]!) / (2 * apq)
+        const theta = (a[q * n + q] - a[p * n + p]) / (2 * apq)
         const t = Math.sign(theta || 1) / (Math.abs(theta) + Math.hypot(theta, 1))
         const c = 1 / Math.hypot(t, 1)
         const s = t * c
         const rotate = (m: Float64Array, i: number, j: number) => {
-          const [x, y] = [m[i]!, m[j]!]
+          const [x, y] = [m[i], m[j]]
           m[i] = c * x - s * y
           m[j] = s * x + c * y
         }
@@ -71,10 +71,10 @@ function symmetricEigen(S: Float64Array, n: number): { values: Float64Array; vec
         for (let k = 0; k < n; k++) rotate(v, k * n + p, k * n + q)
       }
   }
-  const order = Array.from({ length: n }, (_, i) => i).sort((i, j) => a[j * n + j]! - a[i * n + i]!)
+  const order = Array.from({ length: n }, (_, i) => i).sort((i, j) => a[j * n + j] - a[i * n + i])
   return {
-    values: Float64Array.from(order, (i) => a[i * n + i]!),
-    vectors: Float64Array.from({ length: n * n }, (_, i) => v[Math.floor(i / n) * n + order[i % n]!]!),
+    values: Float64Array.from(order, (i) => a[i * n + i]),
+    vectors: Float64Array.from({ length: n * n }, (_, i) => v[Math.floor(i / n) * n + order[i % n]]),
   }
 }
 
@@ -105,21 +105,21 @@ export function truncatedSvd(W: Float32Array, N: number, K: number, r: number): 
   orthonormalise(Q, N, l)
   const Bt = times(W, N, K, Q, l, true) // (Q^T W)^T, [K, l]
   const gram = new Float64Array(l * l)
-  for (let k = 0; k < K; k++) for (let i = 0; i < l; i++) for (let j = 0; j < l; j++) gram[i * l + j]! += Bt[k * l + i]! * Bt[k * l + j]!
+  for (let k = 0; k < K; k++) for (let i = 0; i < l; i++) for (let j = 0; j < l; j++) gram[i * l + j] += Bt[k * l + i] * Bt[k * l + j]
   const { values, vectors } = symmetricEigen(gram, l)
   const A = new Float32Array(r * K)
   const B = new Float32Array(N * r)
   for (let j = 0; j < Math.min(r, l); j++) {
-    const sigma = Math.sqrt(Math.max(0, values[j]!))
+    const sigma = Math.sqrt(Math.max(0, values[j]))
     const root = Math.sqrt(sigma)
     for (let n = 0; n < N; n++) {
       let u = 0
-      for (let i = 0; i < l; i++) u += Q[n * l + i]! * vectors[i * l + j]!
+      for (let i = 0; i < l; i++) u += Q[n * l + i] * vectors[i * l + j]
       B[n * r + j] = u * root
     }
     for (let k = 0; k < K; k++) {
       let v = 0
-      for (let i = 0; i < l; i++) v += Bt[k * l + i]! * vectors[i * l + j]!
+      for (let i = 0; i < l; i++) v += Bt[k * l + i] * vectors[i * l + j]
       A[j * K + k] = sigma > 0 ? (v / sigma) * root : 0
     }
   }
@@ -129,7 +129,7 @@ export function truncatedSvd(W: Float32Array, N: number, K: number, r: number): 
 /** W = Q R truncated to r: B = Q's first r columns, A = R's first r rows. W: [N, K]. */
 export function truncatedQr(W: Float32Array, N: number, K: number, r: number): Factors {
   const l = Math.min(r, N, K)
-  const Q = Float64Array.from({ length: N * l }, (_, i) => W[Math.floor(i / l) * K + (i % l)]!)
+  const Q = Float64Array.from({ length: N * l }, (_, i) => W[Math.floor(i / l) * K + (i % l)])
   orthonormalise(Q, N, l)
   const R = times(W, N, K, Q, l, true) // [K, l]
   const A = new Float32Array(r * K)

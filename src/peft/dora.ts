@@ -24,7 +24,7 @@ function rowNorms(W: Float32Array, outFeatures: number): Float32Array<ArrayBuffe
   const inFeatures = W.length / outFeatures
   return Float32Array.from({ length: outFeatures }, (_, n) => {
     let s = 0
-    for (let k = 0; k < inFeatures; k++) s += W[n * inFeatures + k]! ** 2
+    for (let k = 0; k < inFeatures; k++) s += W[n * inFeatures + k] ** 2
     return Math.sqrt(s)
   })
 }
@@ -66,7 +66,7 @@ export const dora = defineLinear<typeof LORA_OPTIONS, Param>({
     const norms = rowNorms(turned, site.outFeatures)
     return turned.map((v, i) => {
       const n = Math.floor(i / site.inFeatures)
-      return (v * p.lora_magnitude_vector[n]!) / norms[n]!
+      return (v * p.lora_magnitude_vector[n]) / norms[n]
     })
   },
   replaces: loraReplaces,

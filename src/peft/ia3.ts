@@ -29,7 +29,7 @@ const isFeedForward = (name: string, o: Values<typeof OPTIONS>): boolean =>
 function feedForwardTargets(o: Values<typeof OPTIONS>, targets: readonly string[], paths: readonly string[]) {
   const kinds = targets.map((t) => new Set(paths.filter((p) => p === t || p.endsWith(`.${t}`)).map((p) => isFeedForward(p, o))))
   if (kinds.every((k) => k.size === 1))
-    return { target_modules: targets, feedforward_modules: targets.filter((_, i) => kinds[i]!.has(true)) }
+    return { target_modules: targets, feedforward_modules: targets.filter((_, i) => kinds[i].has(true)) }
   return { target_modules: paths, feedforward_modules: paths.filter((p) => isFeedForward(p, o)) }
 }
 
@@ -52,16 +52,16 @@ export const ia3 = defineLinear<typeof OPTIONS, 'ia3_l'>({
   }),
   key: (p) => p,
   forward: (x, site, { ia3_l }, o) => {
-    if (isFeedForward(site.members[0]!, o)) return site.base(mulColumns(x, ia3_l))
+    if (isFeedForward(site.members[0], o)) return site.base(mulColumns(x, ia3_l))
     const y = mulColumns(site.base(x, { residual: false }), ia3_l)
     return site.residual ? add(y, site.residual) : y
   },
   merge: ({ name, inFeatures }, W, { ia3_l }, o) => {
     const feedForward = isFeedForward(name, o)
-    return W.map((v, i) => v * ia3_l[feedForward ? i % inFeatures : Math.floor(i / inFeatures)]!)
+    return W.map((v, i) => v * ia3_l[feedForward ? i % inFeatures : Math.floor(i / inFeatures)])
   },
   // The scale of the output comes after the bias (peft/tuners/ia3/layer.py, Linear.merge).
-  mergeBias: ({ name }, bias, { ia3_l }, o) => (isFeedForward(name, o) ? bias : bias.map((v, i) => v * ia3_l[i]!)),
+  mergeBias: ({ name }, bias, { ia3_l }, o) => (isFeedForward(name, o) ? bias : bias.map((v, i) => v * ia3_l[i])),
   toConfig: (o, { targets, paths }) => ({
     ...feedForwardTargets(o, targets, paths),
     exclude_modules: null,

@@ -100,10 +100,10 @@ export function addUpdate(
   for (let n = 0; n < B.length / r; n++) {
     const row = out.subarray(n * inFeatures, (n + 1) * inFeatures)
     for (let j = 0; j < r; j++) {
-      const b = scale * B[n * r + j]!
+      const b = scale * B[n * r + j]
       if (b === 0) continue
       const a = A.subarray(j * inFeatures, (j + 1) * inFeatures)
-      for (let k = 0; k < inFeatures; k++) row[k]! += b * a[k]!
+      for (let k = 0; k < inFeatures; k++) row[k] += b * a[k]
     }
   }
   return out
@@ -146,7 +146,7 @@ export function standaloneFactors(
   lora_A.set(start.lora_A, p.lora_A.length)
   const lora_B = Float32Array.from({ length: p.lora_B.length * 2 }, (_, i) => {
     const [n, j] = [Math.floor(i / (2 * r)), i % (2 * r)]
-    return j < r ? p.lora_B[n * r + j]! : -start.lora_B[n * r + j - r]!
+    return j < r ? p.lora_B[n * r + j] : -start.lora_B[n * r + j - r]
   })
   return {
     options: { ...o, r: 2 * r, alpha: o.alpha * (o.use_rslora ? Math.SQRT2 : 2), init_lora_weights: 'true' },

@@ -150,6 +150,6 @@ export type AnyInputMethod = InputMethod<Options>
 export type AnyMethod = AnyLinearMethod | AnyInputMethod | WeightMethod<Options>
 
 /** Checks a declaration's types where it is written, and erases them for the registry. */
-export const defineLinear = <O extends Options, P extends string>(m: LinearMethod<O, P>): AnyLinearMethod => m as unknown as AnyLinearMethod
-export const defineInput = <O extends Options>(m: InputMethod<O>): AnyInputMethod => m as unknown as AnyInputMethod
-export const defineWeights = <O extends Options>(m: WeightMethod<O>): WeightMethod<Options> => m as unknown as WeightMethod<Options>
+export const defineLinear = <O extends Options, P extends string>(m: LinearMethod<O, P>): AnyLinearMethod => m
+export const defineInput = <O extends Options>(m: InputMethod<O>): AnyInputMethod => m
+export const defineWeights = <O extends Options>(m: WeightMethod<O>): WeightMethod<Options> => m

@@ -14,7 +14,7 @@ import { ALL_LINEAR, configTargets, numberField, selectTargets } from './targets
 
 /** 1 / ‖W + s B A‖ of each row: Liu et al. 2024, section 4.3, hold it constant in the gradient. */
 function inverseNorms(layer: AdaptedLayer, values: Readonly<Record<string, Float32Array<ArrayBuffer>>>): Float64Array {
-  const { weight } = layer.merged(values, lora as AnyLinearMethod)
+  const { weight } = layer.merged(values, lora)
   return Float64Array.from({ length: layer.rows }, (_, n) => 1 / Math.hypot(...weight.subarray(n * K, n * K + K)))
 }
 for (const m of METHODS.values()) methodSuite(m, m.id === 'dora' ? { detached: inverseNorms } : {})
@@ -44,8 +44,8 @@ const gain = defineLinear<typeof OPTIONS, 'gain'>({
     const scaled = add(y, scale(mulColumns(y, p.gain), o.strength))
     return site.residual ? add(scaled, site.residual) : scaled
   },
-  merge: (site, W, p, o) => W.map((v, i) => v * (1 + o.strength * p.gain[Math.floor(i / site.inFeatures)]!)),
-  mergeBias: (_site, b, p, o) => b.map((v, i) => v * (1 + o.strength * p.gain[i]!)),
+  merge: (site, W, p, o) => W.map((v, i) => v * (1 + o.strength * p.gain[Math.floor(i / site.inFeatures)])),
+  mergeBias: (_site, b, p, o) => b.map((v, i) => v * (1 + o.strength * p.gain[i])),
   toConfig: (o, { targets }) => ({ strength: o.strength, target_modules: targets }),
   matches: () => true,
   fromConfig: (c) => ({ strength: numberField(c, 'strength'), target_modules: configTargets(c) }),

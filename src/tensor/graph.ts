@@ -105,7 +105,7 @@ export class Graph {
     o: { dtype?: DType; byteOffset?: number; needsGrad?: boolean; sink?: Tensor | null; rows?: Dim } = {},
   ): Tensor {
     const { dtype = 'f32', byteOffset = 0, needsGrad = false } = o
-    const t = this.#add(new Tensor(this, this.tensors.length, shape, dtype, needsGrad, storage, byteOffset, o.rows ?? shape[0]!))
+    const t = this.#add(new Tensor(this, this.tensors.length, shape, dtype, needsGrad, storage, byteOffset, o.rows ?? shape[0]))
     t.sink = o.sink ?? null
     t.memory = storage.memory
     return t
@@ -121,7 +121,7 @@ export class Graph {
   ): Tensor {
     const needsGrad = vjp !== null && inputs.some((t) => t.needsGrad)
     const first = inputs[0]
-    const rows = o.rows ?? (first && isLive(first.rows) && first.shape[0] === shape[0] ? first.rows : shape[0]!)
+    const rows = o.rows ?? (first && isLive(first.rows) && first.shape[0] === shape[0] ? first.rows : shape[0])
     const t = this.#add(
       new Tensor(this, this.tensors.length, shape, o.dtype ?? 'f32', needsGrad, null, 0, rows, inputs, needsGrad ? vjp : null, op),
     )
@@ -138,7 +138,7 @@ export class Graph {
   ): void {
     const bound = Object.fromEntries(Object.entries<Tensor | null | undefined>(buffers).filter((e): e is [string, Tensor] => e[1] != null))
     this.calls.push({
-      kernel: kernel as unknown as AnyKernel,
+      kernel: kernel,
       uniforms,
       flags: o.flags ?? [],
       constants: { ...kernel.constants, ...o.constants },

@@ -49,20 +49,18 @@ export function plan(graph: Graph, keep: ReadonlySet<Tensor> = new Set()): Plan 
         for (const s of free) {
           if (best < 0) best = s
           else if (
-            slots[best]!.bytes >= bytes
-              ? slots[s]!.bytes >= bytes && slots[s]!.bytes < slots[best]!.bytes
-              : slots[s]!.bytes > slots[best]!.bytes
+            slots[best].bytes >= bytes ? slots[s].bytes >= bytes && slots[s].bytes < slots[best].bytes : slots[s].bytes > slots[best].bytes
           )
             best = s
         }
       }
-      if (best >= 0 && slots[best]!.bytes < bytes && slots[best]!.bytes * 4 < bytes) best = -1
+      if (best >= 0 && slots[best].bytes < bytes && slots[best].bytes * 4 < bytes) best = -1
       if (best < 0) {
         best = slots.length
         slots.push({ bytes, memory: r.memory })
       } else {
         free.splice(free.indexOf(best), 1)
-        slots[best]!.bytes = Math.max(slots[best]!.bytes, bytes)
+        slots[best].bytes = Math.max(slots[best].bytes, bytes)
       }
       slot.set(r, best)
     }

@@ -58,7 +58,7 @@ export class SessionPlan {
       for (const [p, index] of indexes.entries()) {
         const slot = index.indexOf(a)
         if (slot >= 0) {
-          memory = this.plans[p]!.slots[slot]!.memory
+          memory = this.plans[p].slots[slot].memory
           break
         }
       }
@@ -83,7 +83,7 @@ export class Session {
   static async create(gpu: Gpu, sessionPlan: SessionPlan): Promise<Session> {
     for (const p of sessionPlan.plans) for (const s of p.storages) s.allocate(gpu)
     const arena = sessionPlan.arena.map((size, i) => gpu.createBuffer(size, STORAGE_USAGE, `arena ${i}`))
-    const programs = await Promise.all(sessionPlan.specs.map((spec, i) => Program.compile(gpu, spec, sessionPlan.plans[i]!, arena)))
+    const programs = await Promise.all(sessionPlan.specs.map((spec, i) => Program.compile(gpu, spec, sessionPlan.plans[i], arena)))
     return new Session(gpu, sessionPlan, arena, programs)
   }
   program(name: string): Program {
@@ -121,7 +121,7 @@ export class Program {
       if (t.storage) return t.storage.buffer
       const s = p.slot.get(t)
       if (s === undefined) throw new Error(`${t.op} #${t.id} has no memory: nothing uses it`)
-      return arena[index[s]!]!
+      return arena[index[s]]
     }
     const pipelines = await Promise.all(graph.calls.map((c) => gpu.pipeline(c)))
     const mirror = new ArrayBuffer(uniformBytes(graph))
@@ -131,15 +131,15 @@ export class Program {
     const dispatches = graph.calls.map((c, i): Dispatch => {
       const fields = Object.entries(c.kernel.uniforms)
       fields.forEach(([field, type], k) => {
-        const source = c.uniforms[field]!
+        const source = c.uniforms[field]
         const at = i * UNIFORM_STRIDE + k * 4
         setField(view, at, type, isLive(source) ? source.value : source)
         if (isLive(source)) live.push({ index: at, type, source })
       })
-      const values = (): Record<string, number> => Object.fromEntries(fields.map(([f]) => [f, dimValue(c.uniforms[f]!)]))
+      const values = (): Record<string, number> => Object.fromEntries(fields.map(([f]) => [f, dimValue(c.uniforms[f])]))
       const gridOf = () => c.kernel.grid(values(), c.constants)
-      const dynamic = fields.some(([f]) => isLive(c.uniforms[f]!))
-      const pipeline = pipelines[i]!
+      const dynamic = fields.some(([f]) => isLive(c.uniforms[f]))
+      const pipeline = pipelines[i]
       const entries = activeBindings(c.kernel, c.flags).map(({ name: b, index: binding }) => {
         const t = c.buffers[b]
         if (!t) throw new Error(`${c.kernel.name}: binding ${b} is not given`)

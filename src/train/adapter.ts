@@ -60,21 +60,21 @@ export class Adapter {
     const entries = members.map((): Record<string, Entry> => ({}))
     // Views start at multiples of a block: only then may members' parameters be bound alone as well as together.
     const fused = method.fused && specs.every((s) => Object.values(s).every(({ shape }) => numel(shape) % BLOCK === 0))
-    for (const name of Object.keys(specs[0]!)) {
+    for (const name of Object.keys(specs[0])) {
       const runs = fused ? [members.map((_, i) => i)] : members.map((_, i) => [i])
       for (const run of runs) {
         const start = this.params.entries.length
         this.params.add(
           run.map((i) => ({
-            key: stateKey(members[i]!.name, method.key(name)),
-            shape: specs[i]![name]!.shape,
-            lr: specs[i]![name]!.lr ?? 1,
+            key: stateKey(members[i].name, method.key(name)),
+            shape: specs[i][name].shape,
+            lr: specs[i][name].lr ?? 1,
           })),
         )
-        run.forEach((i, k) => (entries[i]![name] = this.params.entries[start + k]!))
+        run.forEach((i, k) => (entries[i][name] = this.params.entries[start + k]!))
       }
     }
-    members.forEach((param, i) => this.#sites.set(param.name, { param, entries: entries[i]!, fused }))
+    members.forEach((param, i) => this.#sites.set(param.name, { param, entries: entries[i], fused }))
   }
 
   /** Whether initialisation takes something out of the frozen weights. */
@@ -86,7 +86,7 @@ export class Adapter {
     return [...this.#sites.keys()]
   }
   get virtualTokens(): number {
-    return this.#promptEntry ? this.#promptEntry.shape[0]! : 0
+    return this.#promptEntry ? this.#promptEntry.shape[0] : 0
   }
 
   /** Fill the parameters with their start values (buffers must be allocated). Returns replaced frozen weights by module path: load the model with them. */
@@ -104,11 +104,11 @@ export class Adapter {
     }
     for (const [name, { param, entries }] of this.#sites) {
       const specs = method.params(facts(param), this.options)
-      const draw = (p: string) => drawInit(specs[p]!.init, numel(specs[p]!.shape), uniformStream(seed, `${name}.${p}`))
+      const draw = (p: string) => drawInit(specs[p].init, numel(specs[p].shape), uniformStream(seed, `${name}.${p}`))
       const start = method.initialise
         ? await method.initialise(hostSite(bundle, param), this.options, draw)
         : { params: Object.fromEntries(Object.keys(specs).map((p) => [p, draw(p)])) }
-      for (const [p, e] of Object.entries(entries)) values.set(e.key, { shape: e.shape, data: start.params[p]! })
+      for (const [p, e] of Object.entries(entries)) values.set(e.key, { shape: e.shape, data: start.params[p] })
       if ('residual' in start && start.residual) replacements.set(name, start.residual)
     }
     return { values, replacements }
@@ -128,15 +128,15 @@ export class Adapter {
       if (targeted.length === 0) return null
       const apply = (site: LinearSite, entries: readonly Readonly<Record<string, Entry>>[]): Tensor => {
         const p = Object.fromEntries(
-          Object.keys(entries[0]!).map((name) => [
+          Object.keys(entries[0]).map((name) => [
             name,
             this.#bind(
               g,
-              entries.map((e) => e[name]!),
+              entries.map((e) => e[name]),
             ),
           ]),
         )
-        const y = method.forward(x, site, p, this.options, { training: o.training, seed: o.seed, stream: order.get(site.members[0]!)! })
+        const y = method.forward(x, site, p, this.options, { training: o.training, seed: o.seed, stream: order.get(site.members[0])! })
         return o.strength ? mix(y, site.base(x), o.strength) : y
       }
       const together = group.members.length === 1 || targeted.every((m) => this.#sites.get(m.name)!.fused)
@@ -150,7 +150,7 @@ export class Adapter {
         const own = this.#sites.get(m.name)
         return own ? apply(site, [own.entries]) : site.base(x)
       })
-      return parts.length === 1 ? parts[0]! : concatColumns(parts)
+      return parts.length === 1 ? parts[0] : concatColumns(parts)
     }
   }
 
@@ -160,8 +160,8 @@ export class Adapter {
   }
 
   #bind(g: Graph, entries: readonly Entry[]): Tensor {
-    const first = entries[0]!
-    const shape = [entries.reduce((n, e) => n + e.shape[0]!, 0), ...first.shape.slice(1)]
+    const first = entries[0]
+    const shape = [entries.reduce((n, e) => n + e.shape[0], 0), ...first.shape.slice(1)]
     const place = this.params.place(first)
     const gradient = this.params.gradient(first)
     const sink = gradient && g.leaf(gradient.storage, shape, { byteOffset: gradient.byteOffset })
@@ -226,7 +226,7 @@ const hostSite = (b: ModelBundle, p: LinearParam): HostSite => ({
 })
 
 function siteOf(group: LinearGroup, members: LinearGroup['members']): LinearSite {
-  const from = members[0]!.from
+  const from = members[0].from
   const rows = members.reduce((n, m) => n + m.rows, 0)
   const whole = rows === group.weight.rows
   return {

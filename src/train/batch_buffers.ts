@@ -102,12 +102,12 @@ export class BatchBuffers {
     }
     for (let s = 0; s < B; s++) {
       for (let t = 0; t < P; t++) positions[s * all + t] = t
-      if (P > 0 && first && first[s] !== IGNORE) label(s * all + P - 1, first[s]!)
+      if (P > 0 && first && first[s] !== IGNORE) label(s * all + P - 1, first[s])
       for (let t = 0; t < T; t++) {
         const row = s * all + P + t
-        positions[row] = P + b.positions[s * T + t]!
-        starts[row] = P > 0 ? 0 : b.segmentStart[s * T + t]!
-        if (b.labels[s * T + t] !== IGNORE) label(row, b.labels[s * T + t]!)
+        positions[row] = P + b.positions[s * T + t]
+        starts[row] = P > 0 ? 0 : b.segmentStart[s * T + t]
+        if (b.labels[s * T + t] !== IGNORE) label(row, b.labels[s * T + t])
       }
     }
     this.text.value = T

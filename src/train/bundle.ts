@@ -30,7 +30,7 @@ export function openBundle(files: ModelFiles): ModelBundle {
           const f = familyOfGguf(files.gguf.get('general.architecture'))
           return { family: f, rawConfig: f.ggufConfig(files.gguf, new Set(files.tensors.keys())) }
         })()
-      : { family: familyOf(files.config), rawConfig: files.config as Json }
+      : { family: familyOf(files.config), rawConfig: files.config }
   const config = family.readConfig(rawConfig)
   const params = family.params(config)
   const bundle = { files, family, config, rawConfig, params, linears: params.flatMap((p) => (p.kind === 'linear' ? [p.name] : [])) }
@@ -67,9 +67,9 @@ export async function readRows(
   t: StoredTensor,
   name: string,
   from = 0,
-  rows = t.shape[0]!,
+  rows = t.shape[0],
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const rowBytes = t.bytes / t.shape[0]!
+  const rowBytes = t.bytes / t.shape[0]
   const order = b.files.kind === 'gguf' ? b.family.ggufRowOrder(name, b.config) : null
   if (!order) return t.source.read(t.offset + from * rowBytes, rows * rowBytes)
   return gatherRows(await t.source.read(t.offset, t.bytes), rowBytes, order.subarray(from, from + rows))
@@ -81,7 +81,7 @@ export async function readFloats(
   name: string,
   shape: readonly number[],
   from = 0,
-  rows = shape[0]!,
+  rows = shape[0],
 ): Promise<Float32Array<ArrayBuffer>> {
   const t = stored(b, name, shape)
   const count = rows * shape.slice(1).reduce((x, y) => x * y, 1)
@@ -92,7 +92,7 @@ export async function readFloats(
 
 export function requireFinite(values: Float32Array, name: string, file: string): void {
   for (let i = 0; i < values.length; i++)
-    if (!Number.isFinite(values[i]!))
+    if (!Number.isFinite(values[i]))
       throw new ModelError(`element ${i} is ${values[i]}`, {
         where: `${file}, tensor ${name}`,
         why: 'one such weight makes every output NaN',

@@ -4,7 +4,6 @@ import { adapterConfigJson } from '../io/adapter_files.ts'
 import { fromFloat32 } from '../io/dequantize.ts'
 import type { TensorStream } from '../io/safetensors_writer.ts'
 import { writeSafetensors } from '../io/safetensors_writer.ts'
-import type { Json } from '../peft/method.ts'
 import { numel } from '../tensor/graph.ts'
 import { Adapter, type State } from './adapter.ts'
 import { type ModelBundle, paramShape, readFloats, stored, tensorName } from './bundle.ts'
@@ -39,9 +38,9 @@ async function standalone(adapter: Adapter, state: State, seed: number): Promise
   for (const { name, keys } of adapter.sites()) {
     const pick = (s: State) => Object.fromEntries(Object.entries(keys).map(([p, key]) => [p, s.get(key)!.data]))
     const { options: o, params } = method.standalone(pick(state), pick(start), options)
-    made ??= new Adapter(bundle, method, o as Json, { trainable: false, maxBindingSize: 2 ** 27, targets: adapter.targets })
+    made ??= new Adapter(bundle, method, o, { trainable: false, maxBindingSize: 2 ** 27, targets: adapter.targets })
     const shapes = made.sites().find((s) => s.name === name)!.shapes
-    for (const [p, data] of Object.entries(params)) out.set(keys[p]!, { shape: shapes[p]!, data })
+    for (const [p, data] of Object.entries(params)) out.set(keys[p], { shape: shapes[p], data })
   }
   return { adapter: made ?? adapter, state: out }
 }

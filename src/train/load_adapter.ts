@@ -94,7 +94,7 @@ export async function loadState(
     if (missing)
       throw new AdapterError(`the tensor ${missing.key} is missing`, {
         where: 'adapter_model.safetensors',
-        why: `${found[0]!.key} is there, and the two belong together`,
+        why: `${found[0].key} is there, and the two belong together`,
         fix: 'Export the adapter again',
       })
     for (const { key, spec, stored } of specs) {

@@ -29,10 +29,10 @@ export function modelCard({ kind, method, baseModel, manifest: m }: CardFacts): 
         ['Batch', `${m.config.run.batch} rows × ${m.config.run.accum}, at most ${m.config.run.seq} tokens each`],
         ['Learning rate', `${m.config.run.lr}, ${m.config.run.schedule}, ${m.config.run.warmup} warm-up steps`],
         ['Seed', String(m.config.run.seed)],
-        ['Training loss', m.steps.length > 0 ? `${number(m.steps[0]!.loss)} → ${number(m.steps.at(-1)!.loss)} nats a token` : 'no step'],
+        ['Training loss', m.steps.length > 0 ? `${number(m.steps[0].loss)} → ${number(m.steps.at(-1)!.loss)} nats a token` : 'no step'],
         ...(m.evals.length > 0
           ? [
-              ['Held-out loss', `${number(m.evals[0]!.loss)} → ${number(Math.min(...m.evals.map((e) => e.loss)))} (best)`] as [
+              ['Held-out loss', `${number(m.evals[0].loss)} → ${number(Math.min(...m.evals.map((e) => e.loss)))} (best)`] as [
                 string,
                 string,
               ],

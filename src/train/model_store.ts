@@ -54,17 +54,15 @@ function matrixSpecs(b: ModelBundle, o: StoreOptions): MatrixSpec[] {
     if (p.kind === 'linear') groups.set(p.group, [...(groups.get(p.group) ?? []), p])
   }
   for (const [group, params] of groups) {
-    const { cols } = params[0]!
+    const { cols } = params[0]
     const formats = params.map(format)
     const rows = params.reduce((n, p) => n + p.rows, 0)
-    const fused = formats.every((f) => f === formats[0]) && weightBytes(formats[0]!, rows, cols).data <= o.maxBindingSize
+    const fused = formats.every((f) => f === formats[0]) && weightBytes(formats[0], rows, cols).data <= o.maxBindingSize
     let from = 0
     const members = params.map((p) => ({ name: p.name, from: (from += p.rows) - p.rows, rows: p.rows }))
-    if (fused) specs.push({ members, cols, format: formats[0]!, use: { group } })
+    if (fused) specs.push({ members, cols, format: formats[0], use: { group } })
     else
-      params.forEach((p, i) =>
-        specs.push({ members: [{ name: p.name, from: 0, rows: p.rows }], cols, format: formats[i]!, use: { group } }),
-      )
+      params.forEach((p, i) => specs.push({ members: [{ name: p.name, from: 0, rows: p.rows }], cols, format: formats[i], use: { group } }))
   }
   return specs
 }
@@ -76,7 +74,7 @@ export function layoutStore(b: ModelBundle, o: StoreOptions): StoreLayout {
   const storages: Storage[] = []
   const specs = matrixSpecs(b, o)
   const linears = new Map(b.params.flatMap((p) => (p.kind === 'linear' ? [[p.name, p] as const] : [])))
-  const biased = (s: MatrixSpec): boolean => linears.get(s.members[0]!.name)?.bias === true
+  const biased = (s: MatrixSpec): boolean => linears.get(s.members[0].name)?.bias === true
   const vectors = [
     ...b.params.flatMap((p) => (p.kind === 'vector' ? [{ name: p.name, members: [{ name: p.name, rows: p.size }] }] : [])),
     ...specs.filter(biased).map((s) => ({ name: biasName(s), members: s.members.map((m) => ({ name: `${m.name}.bias`, rows: m.rows })) })),
@@ -113,10 +111,10 @@ export function layoutStore(b: ModelBundle, o: StoreOptions): StoreLayout {
       ...main,
     }
   })
-  const of = (use: MatrixSpec['use']): MatrixStore | null => matrices.find((_, i) => specs[i]!.use === use) ?? null
+  const of = (use: MatrixSpec['use']): MatrixStore | null => matrices.find((_, i) => specs[i].use === use) ?? null
   const groups = new Map<string, MatrixStore[]>()
   specs.forEach(({ use }, i) => {
-    if (typeof use !== 'string') groups.set(use.group, [...(groups.get(use.group) ?? []), matrices[i]!])
+    if (typeof use !== 'string') groups.set(use.group, [...(groups.get(use.group) ?? []), matrices[i]])
   })
   return {
     store: { groups, vectors: vectorStores, embedding: of('embedding')!, head: of('head') },

@@ -7,7 +7,7 @@ const bytes = { decode: (ids: readonly number[]) => new TextDecoder().decode(Uin
 const words = {
   decode: (ids: readonly number[]) =>
     ids
-      .map((i) => ['▁Once', '▁upon', 'on', '▁a'][i]!)
+      .map((i) => ['▁Once', '▁upon', 'on', '▁a'][i])
       .join('')
       .replaceAll('▁', ' ')
       .slice(1),

@@ -73,7 +73,7 @@ export class Trainer {
     const start = performance.now()
     const { buffers } = program
     const first = batches.map((b) => (buffers.prompt > 0 ? firstLabels(b, data) : null))
-    const total = batches.reduce((n, b, i) => n + buffers.count(b, first[i]!), 0)
+    const total = batches.reduce((n, b, i) => n + buffers.count(b, first[i]), 0)
     const step = this.done + 1
     program.lr.value = o.lr * rateAt(o.schedule, step, o.warmup, o.steps)
     program.step.value = step
@@ -91,7 +91,7 @@ export class Trainer {
         submit()
         encoder = gpu.device.createCommandEncoder()
       }
-      buffers.write(b, first[i]!)
+      buffers.write(b, first[i])
       // Dropout differs between the micro-batches of a step too.
       if (i > 0) program.seed.value = (program.seed.value + 0x85ebca6b) >>> 0
       session.program('micro').record(encoder)
@@ -101,7 +101,7 @@ export class Trainer {
     encoder.copyBufferToBuffer(program.stats.buffer, 0, this.#staging, 16, 16)
     submit()
     const values = await this.#read()
-    const [loss, norm, notFinite] = [total > 0 ? values[0]! / total : 0, values[4]!, values[6]!]
+    const [loss, norm, notFinite] = [total > 0 ? values[0] / total : 0, values[4], values[6]]
     if (!Number.isFinite(loss) || !Number.isFinite(norm) || notFinite !== 0)
       throw new RunError(`the ${Number.isFinite(loss) ? 'gradient' : 'loss'} is not finite`, {
         where: `step ${step}, rows ${batches
@@ -133,7 +133,7 @@ export class Trainer {
       encoder.copyBufferToBuffer(buffers.lossSum.buffer, 0, this.#staging, 0, 4)
       gpu.device.queue.submit([encoder.finish()])
       tokens += buffers.count(full, first)
-      loss += (await this.#read())[0]!
+      loss += (await this.#read())[0]
     }
     if (tokens === 0)
       throw new RunError('no row of the held-out data has a trained token', {
@@ -166,7 +166,7 @@ export class Trainer {
     const { arenas } = this.program.t.trained!
     if (
       s.arenas.length !== arenas.length ||
-      s.arenas.some((a, i) => [a.param, a.m, a.v].some((x) => x.byteLength !== arenas[i]!.param.bytes))
+      s.arenas.some((a, i) => [a.param, a.m, a.v].some((x) => x.byteLength !== arenas[i].param.bytes))
     )
       throw new RunError('the checkpoint belongs to another run', {
         where: 'checkpoint',
@@ -174,9 +174,9 @@ export class Trainer {
         fix: 'Start the run anew',
       })
     arenas.forEach((a, i) => {
-      a.param.write(new Uint8Array(s.arenas[i]!.param))
-      a.training!.m.write(new Uint8Array(s.arenas[i]!.m))
-      a.training!.v.write(new Uint8Array(s.arenas[i]!.v))
+      a.param.write(new Uint8Array(s.arenas[i].param))
+      a.training!.m.write(new Uint8Array(s.arenas[i].m))
+      a.training!.v.write(new Uint8Array(s.arenas[i].v))
     })
     this.done = s.step
   }
@@ -189,7 +189,7 @@ export class Trainer {
 }
 
 /** Label of each sequence's first token. */
-const firstLabels = (b: Batch, data: TokenRows): number[] => b.rows.map((r) => data.labels[data.offsets[r]!]!)
+const firstLabels = (b: Batch, data: TokenRows): number[] => b.rows.map((r) => data.labels[data.offsets[r]])
 
 /** A batch of `B` sequences: empty ones are added at the end. */
 function fillUp(b: Batch, B: number): Batch {

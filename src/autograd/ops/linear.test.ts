@@ -14,11 +14,11 @@ type F32 = Float32Array<ArrayBuffer>
 /** [M, N] = a [M, K] @ b [N, K]^T in double precision. */
 function nt(a: ArrayLike<number>, b: ArrayLike<number>, M: number, N: number, K: number): Float64Array {
   const out = new Float64Array(M * N)
-  for (let m = 0; m < M; m++) for (let n = 0; n < N; n++) for (let k = 0; k < K; k++) out[m * N + n]! += a[m * K + k]! * b[n * K + k]!
+  for (let m = 0; m < M; m++) for (let n = 0; n < N; n++) for (let k = 0; k < K; k++) out[m * N + n] += a[m * K + k] * b[n * K + k]
   return out
 }
 function transpose(a: ArrayLike<number>, R: number, C: number): Float64Array {
-  return Float64Array.from({ length: R * C }, (_, i) => a[(i % R) * C + Math.floor(i / R)]!)
+  return Float64Array.from({ length: R * C }, (_, i) => a[(i % R) * C + Math.floor(i / R)])
 }
 const f16 = (v: number): number => {
   const view = new DataView(packF16(Float32Array.of(v, 0)).buffer)
@@ -36,26 +36,24 @@ function makeWeight(
 ): { data: F32 | Uint32Array<ArrayBuffer>; scales: F32 | Uint32Array<ArrayBuffer> | null; values: Float64Array } {
   const raw = randn([N, K], seed, 0.3)
   if (format === 'f32') return { data: raw, scales: null, values: Float64Array.from(raw) }
-  if (format === 'f16') return { data: packF16(raw) as Uint32Array<ArrayBuffer>, scales: null, values: Float64Array.from(raw, f16) }
+  if (format === 'f16') return { data: packF16(raw), scales: null, values: Float64Array.from(raw, f16) }
   const values = new Float64Array(N * K)
   const blocks = (N * K) / 32
   const data = new Uint32Array((N * K) / (format === 'q4' ? 8 : 4))
   if (format === 'q4') {
-    const scales = packF16(
-      Float32Array.from({ length: blocks * 2 }, (_, i) => (i % 2 ? -0.4 : 0.05 + 0.001 * (i % 7))),
-    ) as Uint32Array<ArrayBuffer>
+    const scales = packF16(Float32Array.from({ length: blocks * 2 }, (_, i) => (i % 2 ? -0.4 : 0.05 + 0.001 * (i % 7))))
     for (let i = 0; i < N * K; i++) {
-      const q = Math.floor(Math.abs(raw[i]! * 1000)) % 16
-      data[i >> 3]! |= q << (4 * (i & 7))
+      const q = Math.floor(Math.abs(raw[i] * 1000)) % 16
+      data[i >> 3] |= q << (4 * (i & 7))
       values[i] = q * f16(0.05 + 0.001 * ((2 * (i >> 5)) % 7)) + f16(-0.4)
     }
     return { data, scales, values }
   }
   const scales = Float32Array.from({ length: blocks }, (_, i) => 0.002 + 0.0001 * (i % 5))
   for (let i = 0; i < N * K; i++) {
-    const q = (Math.floor(raw[i]! * 1000) % 127) | 0
-    data[i >> 2]! |= (q & 255) << (8 * (i & 3))
-    values[i] = q * scales[i >> 5]!
+    const q = (Math.floor(raw[i] * 1000) % 127) | 0
+    data[i >> 2] |= (q & 255) << (8 * (i & 3))
+    values[i] = q * scales[i >> 5]
   }
   return { data, scales, values }
 }
@@ -91,7 +89,7 @@ describe.each(FORMATS)('%s weight', (format) => {
       backward(y, leaf([M, N], dy))
       return { y, dx: tx.sink!, dr: r.sink!, part: linear(tx, weight, { range: { from, rows: 8 } }) }
     })
-    const want = nt(x, w.values, M, N, Kq).map((v, i) => v + res[i]!)
+    const want = nt(x, w.values, M, N, Kq).map((v, i) => v + res[i])
     expect(closeness(out.y, want, 1e-4, 1e-4)).toBeLessThan(1)
     expect(closeness(out.dx, nt(dy, transpose(w.values, N, Kq), M, Kq, N), 1e-4, 1e-4)).toBeLessThan(1)
     expect(closeness(out.dr, dy)).toBeLessThan(1)
@@ -128,7 +126,7 @@ describe.each(FORMATS)('%s weight', (format) => {
     const seg = (n: number) => segments.filter((s) => n >= s).length
     const full = Float64Array.from(w.values)
     for (let n = 0; n < N; n++)
-      for (let k = 0; k < K; k++) for (let j = 0; j < r; j++) full[n * K + k]! += scale * B[n * r + j]! * A[(seg(n) * r + j) * K + k]!
+      for (let k = 0; k < K; k++) for (let j = 0; j < r; j++) full[n * K + k] += scale * B[n * r + j] * A[(seg(n) * r + j) * K + k]
     expect(closeness(out.y, nt(x, full, M, N, K), 1e-4, 1e-4)).toBeLessThan(1)
     expect(closeness(out.dx, nt(dy, transpose(full, N, K), M, K, N), 1e-4, 1e-4)).toBeLessThan(1)
     const G = nt(transpose(dy, M, N), transpose(x, M, K), N, K, M) // dW', [N, K]
@@ -137,8 +135,8 @@ describe.each(FORMATS)('%s weight', (format) => {
     for (let n = 0; n < N; n++)
       for (let j = 0; j < r; j++)
         for (let k = 0; k < K; k++) {
-          dA[(seg(n) * r + j) * K + k]! += scale * B[n * r + j]! * G[n * K + k]!
-          dB[n * r + j]! += scale * A[(seg(n) * r + j) * K + k]! * G[n * K + k]!
+          dA[(seg(n) * r + j) * K + k] += scale * B[n * r + j] * G[n * K + k]
+          dB[n * r + j] += scale * A[(seg(n) * r + j) * K + k] * G[n * K + k]
         }
     expect(closeness(out.dA, dA, 1e-4, 1e-4)).toBeLessThan(1)
     expect(closeness(out.dB, dB, 1e-4, 1e-4)).toBeLessThan(1)
@@ -227,12 +225,12 @@ test('a replay with fewer live rows does only their work, on every kernel family
     const tx: Tensor = g.leaf(sx, [M, K], { rows: live })
     const y = linear(tx, { format: 'f32', rows: N, cols: K, data: g.leaf(sw, [N, K]), scales: null })
     const session = await Session.create(gpu, new SessionPlan([{ name: 'live', graph: g, keep: [y] }]))
-    session.programs[0]!.run()
-    expect(closeness(await session.programs[0]!.read(y), nt(x, w, M, N, K), 1e-4, 1e-4)).toBeLessThan(1)
+    session.programs[0].run()
+    expect(closeness(await session.programs[0].read(y), nt(x, w, M, N, K), 1e-4, 1e-4)).toBeLessThan(1)
     sx.write(new Float32Array(M * K))
     live.value = 17
-    session.programs[0]!.run()
-    const after = await session.programs[0]!.read(y)
+    session.programs[0].run()
+    const after = await session.programs[0].read(y)
     expect(after.slice(0, 17 * N).every((v) => v === 0)).toBe(true)
     expect(closeness(after.slice(17 * N), nt(x, w, M, N, K).slice(17 * N), 1e-4, 1e-4)).toBeLessThan(1)
     session.destroy()

@@ -27,7 +27,7 @@ export function linear(
   const { rows: N } = range
   const K = w.cols
   const bOff = range.from * K
-  const y = x.graph.node('linear', [x.shape[0]!, N], [x, w.data, ...(residual ? [residual] : [])], (dy) => [
+  const y = x.graph.node('linear', [x.shape[0], N], [x, w.data, ...(residual ? [residual] : [])], (dy) => [
     (into) => {
       const dx = into ?? x.graph.node('linear_dx', x.shape, [x], null)
       emitMatmul({ layout: 'nn', a: dy, b: w, bOff, c: dx, M: x.rows, N: K, K: N, accumulate: into !== null })
@@ -87,14 +87,14 @@ export function lowRankLinear(x: Tensor, w: Weight, A: Tensor, B: Tensor, o: Low
   const fused = xl === x
   const members = starts.map((start, s) => ({ start, rows: (starts[s + 1] ?? N) - start, column: s * r }))
 
-  const h = graph.node('lora_down', [x.shape[0]!, SR], [xl], null, { rows: x.rows })
+  const h = graph.node('lora_down', [x.shape[0], SR], [xl], null, { rows: x.rows })
   emitMatmul({ layout: 'nt', a: xl, b: asWeight(A), c: h, M: x.rows, N: SR, K, alpha: o.scale })
 
   const vjp: Vjp = (dy) => {
     let u: Tensor | null = null
     const up = (): Tensor => {
       if (u) return u
-      const made = graph.node('lora_up_t', [x.shape[0]!, SR], [dy], null, { rows: x.rows })
+      const made = graph.node('lora_up_t', [x.shape[0], SR], [dy], null, { rows: x.rows })
       for (const m of members)
         emitMatmul({
           layout: 'nn',
@@ -152,7 +152,7 @@ export function lowRankLinear(x: Tensor, w: Weight, A: Tensor, B: Tensor, o: Low
     ]
   }
   // Without a residual its place in the inputs is taken by a tensor that needs no gradient.
-  const y = graph.node('lora_linear', [x.shape[0]!, N], [x, A, B, o.residual ?? h, xl], vjp)
+  const y = graph.node('lora_linear', [x.shape[0], N], [x, A, B, o.residual ?? h, xl], vjp)
   emitMatmul({
     layout: 'nt',
     a: x,

@@ -46,8 +46,8 @@ export function emitMatmul(m: MatmulCall): void {
   const ldb = m.ldb ?? b.cols
   const ldc = m.ldc ?? c.cols
   const [aOff, bOff, cOff] = [m.aOff ?? 0, m.bOff ?? 0, m.cOff ?? 0]
-  const M = limit(m.M, a.shape[0]!)
-  const K = limit(m.K, a.shape[0]!)
+  const M = limit(m.M, a.shape[0])
+  const K = limit(m.K, a.shape[0])
   const inner = layout === 'nt' ? K : N
   const segments = lowRank && layout === 'nt' ? lowRank.segments : []
   if (lowRank && (m.alpha ?? 1) !== 1) throw new ShapeError('matmul', 'alpha 1 beside a low-rank term', c.shape)
@@ -91,7 +91,7 @@ export function emitMatmul(m: MatmulCall): void {
 }
 
 /** An f32 tensor [rows, cols] as a matmul's b. */
-export const asWeight = (t: Tensor): Weight => ({ format: 'f32', rows: t.shape[0]!, cols: t.cols, data: t, scales: null })
+export const asWeight = (t: Tensor): Weight => ({ format: 'f32', rows: t.shape[0], cols: t.cols, data: t, scales: null })
 
 interface MatmulOptions {
   readonly transA?: boolean
@@ -101,8 +101,8 @@ interface MatmulOptions {
 /** alpha * op(a) @ op(b) for f32 tensors. a: [M, K] or [K, M] with transA; b: [K, N] or [N, K] with transB; returns [M, N]. Not both transposed. */
 export function matmul(a: Tensor, b: Tensor, { transA = false, transB = false, alpha = 1 }: MatmulOptions = {}): Tensor {
   if (transA && transB) throw new ShapeError('matmul', 'at most one transposed operand', a.shape, b.shape)
-  const [M, K] = transA ? [a.cols, a.shape[0]!] : [a.shape[0]!, a.cols]
-  const [K2, N] = transB ? [b.cols, b.shape[0]!] : [b.shape[0]!, b.cols]
+  const [M, K] = transA ? [a.cols, a.shape[0]] : [a.shape[0], a.cols]
+  const [K2, N] = transB ? [b.cols, b.shape[0]] : [b.shape[0], b.cols]
   if (K !== K2) throw new ShapeError('matmul', 'equal inner dimensions', a.shape, b.shape)
   const Md: Dim = transA ? M : a.rows
   const Kd: Dim = transA ? a.rows : K
@@ -126,8 +126,8 @@ export function matmul(a: Tensor, b: Tensor, { transA = false, transB = false, a
 }
 /** The same product without a gradient of its own, added into `into` if given. */
 export function product(a: Tensor, b: Tensor, { transA = false, transB = false, alpha = 1 }: MatmulOptions, into: Tensor | null): Tensor {
-  const M = transA ? a.cols : a.shape[0]!
-  const N = transB ? b.shape[0]! : b.cols
+  const M = transA ? a.cols : a.shape[0]
+  const N = transB ? b.shape[0] : b.cols
   const Md: Dim = transA ? M : a.rows
   const K: Dim | Scalar = transA ? a.rows : a.cols
   const c = into ?? a.graph.node('matmul', [M, N], [a], null, { rows: Md })

@@ -13,6 +13,16 @@ test('a composition of element-wise ops has the gradient of its formula', async 
     return { y, dx: t.sink! }
   })
   const sig = (v: number) => 1 / (1 + Math.exp(-v))
-  expect(closeness(out.y, x.map((v) => v * sig(v) + 0.5 * v))).toBeLessThan(1)
-  expect(closeness(out.dx, x.map((v, i) => seed[i]! * (sig(v) * (1 + v * (1 - sig(v))) + 0.5)))).toBeLessThan(1)
+  expect(
+    closeness(
+      out.y,
+      x.map((v) => v * sig(v) + 0.5 * v),
+    ),
+  ).toBeLessThan(1)
+  expect(
+    closeness(
+      out.dx,
+      x.map((v, i) => seed[i] * (sig(v) * (1 + v * (1 - sig(v))) + 0.5)),
+    ),
+  ).toBeLessThan(1)
 })

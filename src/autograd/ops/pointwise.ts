@@ -1,5 +1,5 @@
 /** @file Element-wise ops and their gradients. */
-import { POINTWISE, pointwiseKernel } from '../../kernels/pointwise.ts'
+import { type POINTWISE, pointwiseKernel } from '../../kernels/pointwise.ts'
 import { numel, type Dim, ShapeError, type Tensor, times, type Vjp } from '../../tensor/graph.ts'
 
 type Name = keyof typeof POINTWISE
