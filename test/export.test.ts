@@ -81,7 +81,7 @@ describe.each(Object.entries(names.adapters))('%s', (name, { shapes, config }) =
     const t = await build()
     const own = JSON.parse(JSON.stringify(t.adapter!.config('acme/tiny-llama'))) as Json
     t.destroy()
-    const isOff = (v: unknown): boolean => v === null || v === false || (typeof v === 'object' && Object.keys(v as object).length === 0)
+    const isOff = (v: unknown): boolean => v === null || v === false || (typeof v === 'object' && Object.keys(v).length === 0)
     // A prompt that began as a sample of the vocabulary is stored like any other.
     const { prompt_tuning_init: _, ...comparable } = own
     for (const [field, value] of Object.entries(comparable)) expect(value, field).toEqual(config[field])

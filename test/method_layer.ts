@@ -75,7 +75,7 @@ export class AdaptedLayer {
   static async create(method: AnyLinearMethod, options: Values<Options>, kind: Kind, format: WeightFormat): Promise<AdaptedLayer> {
     const w = makeWeight(format)
     const own = MEMBERS[kind]
-    const from = own[0]!.from
+    const from = own[0].from
     const rows = own.reduce((n, m) => n + m.rows, 0)
     const original = w.values.slice()
     const members: Member[] = []
@@ -84,13 +84,13 @@ export class AdaptedLayer {
       const W = original.slice(m.from * K, (m.from + m.rows) * K)
       const site: HostSite = { name: m.name, inFeatures: K, outFeatures: m.rows, weight: async () => W }
       const specs = method.params(site, options)
-      const draw = (p: string) => drawInit(specs[p]!.init, numel(specs[p]!.shape), uniformStream(5, `${m.name}.${p}`))
+      const draw = (p: string) => drawInit(specs[p].init, numel(specs[p].shape), uniformStream(5, `${m.name}.${p}`))
       const initial = (await method.initialise?.(site, options, draw)) ?? {
         params: Object.fromEntries(Object.keys(specs).map((p) => [p, draw(p)])),
       }
       if (initial.residual) w.values.set(initial.residual, m.from * K)
       members.push({ site, rows: m.rows, frozen: initial.residual ?? W, start: initial.params })
-      for (const [p, { shape }] of Object.entries(specs)) shapes[p] = [(shapes[p]?.[0] ?? 0) + shape[0]!, ...shape.slice(1)]
+      for (const [p, { shape }] of Object.entries(specs)) shapes[p] = [(shapes[p]?.[0] ?? 0) + shape[0], ...shape.slice(1)]
     }
     const layer = new AdaptedLayer(method, options, members, shapes, rows, kind === 'single')
     // A replaced weight is kept as f32, as the model store keeps it.
@@ -139,7 +139,7 @@ export class AdaptedLayer {
       base: (v, o = {}) => linear(v, weight, { bias, residual: o.residual === false ? null : residual, range }),
     }
     const x = leaf('x', [M, K], this.x, true)
-    const p = Object.fromEntries(Object.entries(this.shapes).map(([name, shape]) => [name, leaf(name, shape, this.start()[name]!, true)]))
+    const p = Object.fromEntries(Object.entries(this.shapes).map(([name, shape]) => [name, leaf(name, shape, this.start()[name], true)]))
     const y = method.forward(x, site, p, options, { training: false, seed: new ScalarInput(1), stream: 0 })
     backward(y, leaf('G', [M, rows], this.G))
     Object.assign(this.#tensors, { y, ...Object.fromEntries(['x', ...Object.keys(p)].map((n) => [n, (p[n] ?? x).sink!])) })
@@ -153,8 +153,8 @@ export class AdaptedLayer {
         const all = new Float32Array(numel(shape))
         let at = 0
         for (const m of this.members) {
-          all.set(m.start[name]!, at)
-          at += m.start[name]!.length
+          all.set(m.start[name], at)
+          at += m.start[name].length
         }
         return [name, all]
       }),
@@ -164,9 +164,9 @@ export class AdaptedLayer {
   /** y [M, rows] on the GPU. */
   async forward(values: Readonly<Record<string, F32>>): Promise<F32> {
     for (const [name, v] of Object.entries(values)) this.#storages.get(name)!.write(v)
-    const program = this.#session!.programs[0]!
+    const program = this.#session!.programs[0]
     program.run()
-    return program.read(this.#tensors.y!)
+    return program.read(this.#tensors.y)
   }
   /** Gradients of sum(y G) on the GPU, by parameter, and of x. */
   async gradients(values: Readonly<Record<string, F32>>): Promise<Record<string, F32>> {
@@ -177,7 +177,7 @@ export class AdaptedLayer {
     }
     await this.forward(values)
     const out: Record<string, F32> = {}
-    for (const n of names) out[n] = await this.#session!.programs[0]!.read(this.#tensors[n]!)
+    for (const n of names) out[n] = await this.#session!.programs[0].read(this.#tensors[n])
     return out
   }
 
@@ -190,9 +190,9 @@ export class AdaptedLayer {
     for (const m of this.members) {
       const p = Object.fromEntries(
         Object.keys(this.shapes).map((n) => {
-          const size = m.start[n]!.length
-          at[n]! += size
-          return [n, values[n]!.slice(at[n]! - size, at[n])]
+          const size = m.start[n].length
+          at[n] += size
+          return [n, values[n].slice(at[n] - size, at[n])]
         }),
       )
       weight.set(method.merge(m.site, m.frozen.slice(), p, this.options), row * K)
@@ -204,13 +204,13 @@ export class AdaptedLayer {
   }
   /** What is added to output i after the weight: bias and residual. */
   added(i: number): number {
-    return this.#bias[i % this.rows]! + (this.#residual?.[i] ?? 0)
+    return this.#bias[i % this.rows] + (this.#residual?.[i] ?? 0)
   }
   /** x W^T + b (+ residual) in double precision. */
   reference({ weight, bias }: { weight: ArrayLike<number>; bias: ArrayLike<number> }): Float64Array {
-    const y = Float64Array.from({ length: M * this.rows }, (_, i) => bias[i % this.rows]! + (this.#residual?.[i] ?? 0))
+    const y = Float64Array.from({ length: M * this.rows }, (_, i) => bias[i % this.rows] + (this.#residual?.[i] ?? 0))
     for (let m = 0; m < M; m++)
-      for (let n = 0; n < this.rows; n++) for (let k = 0; k < K; k++) y[m * this.rows + n]! += this.x[m * K + k]! * weight[n * K + k]!
+      for (let n = 0; n < this.rows; n++) for (let k = 0; k < K; k++) y[m * this.rows + n] += this.x[m * K + k] * weight[n * K + k]
     return y
   }
   /** The layer as it was before the method came. */

@@ -70,7 +70,7 @@ function roundTrip(m: AnyLinearMethod | AnyInputMethod, facts = { baseModel: 'ba
 /** Sum of a·b in double precision. */
 const dot = (a: ArrayLike<number>, b: ArrayLike<number>): number => {
   let s = 0
-  for (let i = 0; i < a.length; i++) s += a[i]! * b[i]!
+  for (let i = 0; i < a.length; i++) s += a[i] * b[i]
   return s
 }
 /** Directions in which a derivative is taken: single entries, and random ones over all. */
@@ -96,7 +96,7 @@ function layerTests(m: AnyLinearMethod, facts: SuiteFacts): void {
         const start = layer.start()
         expect(closeness(await layer.forward(start), layer.reference(await layer.original()), 1e-5, 2e-5), 'at the start').toBeLessThan(1)
         const moved = Object.fromEntries(
-          Object.entries(layer.shapes).map(([n, shape], i) => [n, start[n]!.map((x, j) => x + randn(shape, 20 + i, 0.3)[j]!)]),
+          Object.entries(layer.shapes).map(([n, shape], i) => [n, start[n].map((x, j) => x + randn(shape, 20 + i, 0.3)[j])]),
         )
         const { weight, bias } = layer.merged(moved)
         expect(closeness(await layer.forward(moved), layer.reference({ weight, bias }), 1e-5, 5e-5), 'merged').toBeLessThan(1)
@@ -105,26 +105,26 @@ function layerTests(m: AnyLinearMethod, facts: SuiteFacts): void {
           const [row, k] = [Math.floor(i / K), i % K]
           return dot(
             layer.G.subarray(row * layer.rows, (row + 1) * layer.rows),
-            Float64Array.from({ length: layer.rows }, (_y, n) => weight[n * K + k]!),
+            Float64Array.from({ length: layer.rows }, (_y, n) => weight[n * K + k]),
           )
         })
-        expect(closeness(grads.x!, dx, 1e-4, 1e-4), 'gradient of x').toBeLessThan(1)
+        expect(closeness(grads.x, dx, 1e-4, 1e-4), 'gradient of x').toBeLessThan(1)
         const constant = facts.detached?.(layer, moved)
         const loss = async (values: Readonly<Record<string, F32>>): Promise<number> => {
           const y = await layer.forward(values)
           const now = facts.detached?.(layer, values)
           return dot(
-            y.map((yi, i) => (constant && now ? ((yi - layer.added(i)) * constant[i % layer.rows]!) / now[i % layer.rows]! : yi)),
+            y.map((yi, i) => (constant && now ? ((yi - layer.added(i)) * constant[i % layer.rows]) / now[i % layer.rows] : yi)),
             layer.G,
           )
         }
         const eps = 0.02
         for (const [name, shape] of Object.entries(layer.shapes)) {
-          const g = grads[name]!
+          const g = grads[name]
           const size = Math.sqrt(dot(g, g) / g.length)
           expect(size, `${name} has a gradient`).toBeGreaterThan(0)
           for (const d of directions(shape)) {
-            const at = (s: number) => ({ ...moved, [name]: moved[name]!.map((x, i) => x + s * d[i]!) })
+            const at = (s: number) => ({ ...moved, [name]: moved[name].map((x, i) => x + s * d[i]) })
             const numeric = ((await loss(at(eps))) - (await loss(at(-eps)))) / (2 * eps)
             // y is rounded to 1e-7 of some 10; over 2 eps and some hundred outputs that is 1e-3.
             expect(Math.abs(numeric - dot(g, d)), `${name}: ${numeric} for ${dot(g, d)}`).toBeLessThan(
@@ -156,16 +156,16 @@ function modelTests(m: AnyMethod): void {
       const before = await frozenBytes(t)
       const losses = (await trainSteps(trainer, rows, 30)).map((r) => r.loss)
       const after = await frozenBytes(t)
-      before.forEach((b, i) => expect(Buffer.compare(b, after[i]!), t.storages[i]!.label).toBe(0))
+      before.forEach((b, i) => expect(Buffer.compare(b, after[i]), t.storages[i].label).toBe(0))
       if (m.slot !== 'weights') expect(before.length).toBeGreaterThan(0)
-      expect(losses.at(-1)!, `loss from ${losses[0]}`).toBeLessThan(losses[0]! * 0.97)
+      expect(losses.at(-1)!, `loss from ${losses[0]}`).toBeLessThan(losses[0] * 0.97)
 
       const own = new Set(t.trained!.storages())
       const { graph } = trainer.session.program('micro')
       const written = graph.calls.flatMap((c) =>
         activeBindings(c.kernel, c.flags)
           .filter((b) => b.access === 'write')
-          .map((b) => ({ call: c, to: c.buffers[b.name]! })),
+          .map((b) => ({ call: c, to: c.buffers[b.name] })),
       )
       const frozen = new Set(t.storages)
       expect(
@@ -200,7 +200,7 @@ function lossGradientTest(m: AnyMethod): void {
           const loss = async (s: number): Promise<number> => {
             set.write(
               e,
-              v.map((x, i) => x + s * d[i]!),
+              v.map((x, i) => x + s * d[i]),
             )
             return (await trainer.evaluate(data)).loss
           }

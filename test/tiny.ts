@@ -14,7 +14,7 @@ import type { ExportItem } from '../src/train/export.ts'
 import { Generator } from '../src/train/generator.ts'
 import type { ParamSet } from '../src/train/param_set.ts'
 import type { StepRecord } from '../src/train/run_config.ts'
-import { Trainer, type TrainerOptions } from '../src/train/trainer.ts'
+import { type Trainer, type TrainerOptions } from '../src/train/trainer.ts'
 import { type LoadedAdapter, TunableLayout } from '../src/train/tunable.ts'
 import { gpu, randn } from './gpu.ts'
 
@@ -80,7 +80,7 @@ export function blocks(type: 'Q4_1' | 'Q8_0', values: Float32Array): Uint8Array 
       const d = (max - min) / 15
       view.setUint16(at, toF16(d), true)
       view.setUint16(at + 2, toF16(min), true)
-      const q = (j: number): number => Math.min(15, Math.max(0, Math.round((v[j]! - min) / d)))
+      const q = (j: number): number => Math.min(15, Math.max(0, Math.round((v[j] - min) / d)))
       for (let j = 0; j < 16; j++) out[at + 4 + j] = q(j) | (q(j + 16) << 4)
     }
   }
@@ -182,18 +182,18 @@ export async function gradientsOf(
     rows.map((r) => [r]),
     o.seq,
   )
-  const first = buffers.prompt > 0 ? rows.map((r) => data.labels[data.offsets[r]!]!) : null
+  const first = buffers.prompt > 0 ? rows.map((r) => data.labels[data.offsets[r]]) : null
   const total = buffers.count(batch, first)
   buffers.scale.value = 1 / total
   buffers.write(batch, first)
   buffers.lossSum.write(new Float32Array(4))
   for (const a of set.arenas) a.training!.grad.write(new Float32Array(a.length))
   session.program('micro').run()
-  const loss = new Float32Array(await buffers.lossSum.read())[0]! / total
+  const loss = new Float32Array(await buffers.lossSum.read())[0] / total
   const flat = await Promise.all(set.arenas.map(async (a) => new Float32Array(await a.training!.grad.read())))
   for (const a of set.arenas) a.training!.grad.write(new Float32Array(a.length))
   const grads = new Map(
-    set.entries.map((e) => [e.key, flat[e.arena]!.subarray(e.offset, e.offset + e.shape.reduce((n, d) => n * d, 1))] as const),
+    set.entries.map((e) => [e.key, flat[e.arena].subarray(e.offset, e.offset + e.shape.reduce((n, d) => n * d, 1))] as const),
   )
   return { loss, grads, values: await set.read() }
 }

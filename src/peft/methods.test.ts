@@ -8,7 +8,7 @@ import { mulColumns } from '../autograd/ops/columns.ts'
 import { add, scale } from '../autograd/ops/pointwise.ts'
 import { float, names } from '../options.ts'
 import { lora } from './lora.ts'
-import { type AnyLinearMethod, defineLinear } from './method.ts'
+import { defineLinear } from './method.ts'
 import { METHODS } from './registry.ts'
 import { ALL_LINEAR, configTargets, numberField, selectTargets } from './targets.ts'
 
