@@ -1,9 +1,9 @@
 /** @file A form rendered from declared options. A text that cannot be used is said so at its field and told to `onInvalid`; the last good value stays. */
-import { Button, Collapse, Select, Switch, TagsInput, TextInput } from '@mantine/core'
-import { ChevronDown, ChevronRight } from 'lucide-react'
+import { Collapse, Select, Switch, TagsInput, TextInput } from '@mantine/core'
 import { useEffect, useEffectEvent, useId, useState } from 'react'
 import { accepts, parseOptions, parseText, type Option, type Options } from '../../options.ts'
 import { toWire } from '../../errors.ts'
+import { Disclosure } from './parts.tsx'
 
 interface Props {
   readonly options: Options
@@ -37,20 +37,16 @@ export function OptionsForm({ options, values, ...rest }: Props) {
       {fields(plain)}
       {advanced.length > 0 && (
         <div>
-          <Button
-            variant="subtle"
-            color="gray"
-            size="compact-sm"
-            aria-expanded={open}
-            aria-controls={id}
-            leftSection={open ? <ChevronDown size={14} aria-hidden /> : <ChevronRight size={14} aria-hidden />}
-            data-testid={`${rest.prefix}-more`}
-            onClick={() => {
+          <Disclosure
+            open={open}
+            onToggle={() => {
               setOpen(!open)
             }}
+            controls={id}
+            testId={`${rest.prefix}-more`}
           >
             More options{changedInside > 0 ? ` (${changedInside} changed)` : ''}
-          </Button>
+          </Disclosure>
           <Collapse expanded={open} id={id}>
             <div style={{ paddingTop: 12 }}>{fields(advanced)}</div>
           </Collapse>

@@ -1,5 +1,6 @@
 /** @file Small pieces every screen is made of: page head, card, tag, facts, progress. No state of their own. */
 import { Button, Progress as Bar } from '@mantine/core'
+import { ChevronDown, ChevronRight } from 'lucide-react'
 import type { ReactNode } from 'react'
 import { bytes, group, percent } from '../format.ts'
 import type { Progress } from '../store/state.ts'
@@ -91,3 +92,28 @@ export function Working({ label, progress, onCancel }: { label: string; progress
     </div>
   )
 }
+
+interface DisclosureProps {
+  readonly open: boolean
+  readonly onToggle: () => void
+  readonly children: ReactNode
+  /** Id of what it shows. */
+  readonly controls?: string
+  readonly testId?: string
+}
+/** A quiet button that shows and hides what follows it. */
+export const Disclosure = ({ open, onToggle, children, controls, testId }: DisclosureProps) => (
+  <Button
+    variant="subtle"
+    color="gray"
+    size="compact-sm"
+    ml={-8}
+    aria-expanded={open}
+    aria-controls={controls}
+    leftSection={open ? <ChevronDown size={14} aria-hidden /> : <ChevronRight size={14} aria-hidden />}
+    data-testid={testId}
+    onClick={onToggle}
+  >
+    {children}
+  </Button>
+)

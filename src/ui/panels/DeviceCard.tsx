@@ -21,7 +21,10 @@ export function DeviceCard() {
           entries={[
             ['GPU', deviceName(d)],
             ['16-bit arithmetic', d.f16 ? 'yes' : 'no: weights are kept in 32 bit'],
-            ['Subgroups', d.subgroups ? `${d.subgroups.min} to ${d.subgroups.max} lanes` : 'no'],
+            [
+              'Subgroups',
+              d.subgroups ? `${d.subgroups.min === d.subgroups.max ? '' : `${d.subgroups.min} to `}${d.subgroups.max} lanes` : 'no',
+            ],
             ['Largest buffer', bytes(d.maxBufferSize)],
             ['Largest binding', bytes(d.maxStorageBufferBindingSize)],
           ]}

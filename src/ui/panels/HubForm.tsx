@@ -2,7 +2,7 @@
 import { Button, PasswordInput, TextInput } from '@mantine/core'
 import { useState } from 'react'
 import { chooseHub, setHubToken } from '../actions/model.ts'
-import { Card, Tag } from '../components/parts.tsx'
+import { Card, Disclosure, Tag } from '../components/parts.tsx'
 import { useStudio } from '../store/store.ts'
 
 /** "owner/name" or a bare name of an old repository. */
@@ -81,17 +81,14 @@ export function HubForm({ locked }: { locked: boolean }) {
               {halted ? 'Resume the download' : 'Fetch'}
             </Button>
           )}
-          <Button
-            variant="subtle"
-            color="gray"
-            size="compact-sm"
-            aria-expanded={open}
-            onClick={() => {
+          <Disclosure
+            open={open}
+            onToggle={() => {
               setOpen(!open)
             }}
           >
             Revision and token
-          </Button>
+          </Disclosure>
         </div>
         <p className="small soft">
           {halted

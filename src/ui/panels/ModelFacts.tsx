@@ -1,9 +1,8 @@
 /** @file What was loaded: architecture, size, how it is stored, context, and the chat template as it is. */
-import { Button } from '@mantine/core'
 import { Info } from 'lucide-react'
 import { useState } from 'react'
 import type { ModelInfo } from '../../worker/protocol.ts'
-import { Card, Facts, Tag } from '../components/parts.tsx'
+import { Card, Disclosure, Facts, Tag } from '../components/parts.tsx'
 import { bytes, count, group } from '../format.ts'
 
 export function ModelFacts({ info }: { info: ModelInfo }) {
@@ -38,17 +37,14 @@ export function ModelFacts({ info }: { info: ModelInfo }) {
         )}
         {info.chatTemplate !== null && (
           <div>
-            <Button
-              variant="subtle"
-              color="gray"
-              size="compact-sm"
-              aria-expanded={open}
-              onClick={() => {
+            <Disclosure
+              open={open}
+              onToggle={() => {
                 setOpen(!open)
               }}
             >
               {open ? 'Hide the chat template' : 'Show the chat template'}
-            </Button>
+            </Disclosure>
             {open && (
               <pre
                 className="answer mono small"

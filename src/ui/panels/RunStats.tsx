@@ -40,7 +40,7 @@ export function RunStats({ run }: { run: RunView }) {
         note={clip > 0 ? `clipped at ${sig3(clip)}` : 'not clipped'}
       />
       <Stat
-        name="Tokens a second"
+        name="Trained tokens a second"
         testId="speed"
         value={speed === null ? undefined : count(Math.round(speed))}
         note={last ? `${stepTime(last.ms)} a step` : null}

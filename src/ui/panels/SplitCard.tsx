@@ -1,15 +1,15 @@
 /** @file How much is held out, what the loss counts, and which chat template renders the rows. */
-import { Button, Select, Slider, TextInput } from '@mantine/core'
+import { Select, Slider, TextInput } from '@mantine/core'
 import { useState } from 'react'
 import { setDataSettings } from '../actions/data.ts'
-import { Card } from '../components/parts.tsx'
+import { Card, Disclosure } from '../components/parts.tsx'
 import { group } from '../format.ts'
 import { useStudio } from '../store/store.ts'
 import { TemplateEditor } from './TemplateEditor.tsx'
 
 /** Loss on … as the select has it. */
 const LOSS = [
-  { value: 'auto', label: 'answers only (all of plain text)' },
+  { value: 'auto', label: 'automatic' },
   { value: 'true', label: 'answers only' },
   { value: 'false', label: 'every token' },
 ]
@@ -68,6 +68,8 @@ export function SplitCard() {
           />
           <Select
             label="Loss on"
+            description="Automatic: answers only, and all of plain text."
+            inputWrapperOrder={['label', 'input', 'error', 'description']}
             data={LOSS}
             value={settings.completionOnly === null ? 'auto' : String(settings.completionOnly)}
             onChange={(v) => {
@@ -77,17 +79,14 @@ export function SplitCard() {
           />
         </div>
         <div>
-          <Button
-            variant="subtle"
-            color="gray"
-            size="compact-sm"
-            aria-expanded={open}
-            onClick={() => {
+          <Disclosure
+            open={open}
+            onToggle={() => {
               setOpen(!open)
             }}
           >
             Chat template{settings.template === null ? '' : settings.template === '' ? ': not used' : ': your own'}
-          </Button>
+          </Disclosure>
         </div>
         {open && <TemplateEditor />}
       </div>
