@@ -67,15 +67,16 @@ describe('samples', () => {
   it('have at least 300 rows to train and 40 held out, none in both, each at most 128 tokens with its BOS and EOS', () => {
     const train = jsonl('story-morals.jsonl')
     const held = jsonl('story-morals.heldout.jsonl')
+    const other = jsonl('story-morals.newplots.jsonl')
     expect(train.length).toBeGreaterThanOrEqual(300)
     expect(held.length).toBeGreaterThanOrEqual(40)
     const prompts = new Set(train.map((r) => r['prompt']))
     expect(prompts.size).toBe(train.length)
-    for (const row of [...train, ...held]) {
+    for (const row of [...train, ...held, ...other]) {
       expect(String(row['completion'])).toMatch(/^Moral: [A-Z].*\.$/)
       expect(ids(String(row['prompt']) + String(row['completion']), true).length + 1).toBeLessThanOrEqual(128)
     }
-    expect(held.filter((r) => prompts.has(r['prompt']))).toEqual([])
+    expect([...held, ...other].filter((r) => prompts.has(r['prompt']))).toEqual([])
   })
 
   it('have a CSV of instructions and a file of conversations', () => {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -23,9 +24,19 @@ DIALOGUES = [p for p in ALL_PLOTS if p.virtue == "talk"]
 IGNORED = -100
 
 
-def dialogue(rng: random.Random, plot: Plot) -> str:
+@dataclass(frozen=True)
+class Mix:
+    """Shares of the corpus. `questions`: of documents that are question lists (dialogues are 9 %, stories the rest); `pairs`: how many
+    questions a list has, drawn from these; `invented`: of characters whose name is made of random syllables."""
+
+    questions: float = 0.19
+    pairs: tuple[int, ...] = (1, 1, 2, 3, 4)
+    invented: float = 0.1
+
+
+def dialogue(rng: random.Random, plot: Plot, invented: float) -> str:
     """Speaker lines `Name: …`, one a line."""
-    scene = Scene(rng, plot, invented=0.1)
+    scene = Scene(rng, plot, invented)
     lines = []
     for beat in plot.beats:
         who, _, said = beat.partition(": ")
@@ -36,32 +47,31 @@ def dialogue(rng: random.Random, plot: Plot) -> str:
 def request(rng: random.Random, story: Story) -> str:
     """An instruction that asks for this story."""
     lead = rng.choice(("Write a story about {}.", "Tell me a story about {}.", "Write a short story about {}.", "Tell a story about {}."))
-    topic = story.topic if rng.random() < 0.7 else story.hero
-    return lead.format(topic)
+    return lead.format(story.topic if rng.random() < 0.7 else story.hero)
 
 
-def answers(rng: random.Random, pairs: list[tuple[str, str]], marked: bool) -> str:
+def answers(pairs: list[tuple[str, str]], marked: bool) -> str:
     return "\n".join(f"Q: {q}\nA: {a}" if marked else f"{q}\n{a}" for q, a in pairs)
 
 
-def document(rng: random.Random) -> str:
-    """One document of the corpus."""
-    draw = rng.random()
-    if draw < 0.72:
-        story = make_story(rng, rng.choice(STORIES))
-        if draw < 0.36:
+def document(rng: random.Random, mix: Mix = Mix()) -> str:
+    """One document. Of the stories half are plain, a fifth come with their request, the rest with questions about them."""
+    draw, stories = rng.random(), 0.91 - mix.questions
+    if draw < stories:
+        story = make_story(rng, rng.choice(STORIES), mix.invented)
+        if draw < stories * 0.5:
             return story.text
-        if draw < 0.50:
+        if draw < stories * 25 / 36:
             return f"{request(rng, story)}\n{story.text}"
         asked = rng.sample(story.questions, min(len(story.questions), rng.choice((1, 1, 2, 3))))
-        return f"{story.text}\n{answers(rng, asked, True)}"
+        return f"{story.text}\n{answers(asked, True)}"
     if draw < 0.91:
         marked = rng.random() < 0.6
-        return answers(rng, [ask(rng) for _ in range(rng.choice((1, 1, 2, 3, 4)))], marked)
-    return dialogue(rng, rng.choice(DIALOGUES))
+        return answers([ask(rng) for _ in range(rng.choice(mix.pairs))], marked)
+    return dialogue(rng, rng.choice(DIALOGUES), mix.invented)
 
 
-def rows(tokenizer: Tokenizer, seed: int, length: int, pool_size: int = 256) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def rows(tokenizer: Tokenizer, seed: int, length: int, mix: Mix = Mix(), pool_size: int = 256) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Endless (inputs, targets), each int64 of shape [length]. A row starts at the start of a document and holds whole documents, fitted
     so that little is left over; what is left over has the target -100. One row in ten lacks the first BOS, as text given without it."""
     rng = random.Random(seed)
@@ -69,7 +79,7 @@ def rows(tokenizer: Tokenizer, seed: int, length: int, pool_size: int = 256) -> 
     pool: list[list[int]] = []
     while True:
         while len(pool) < pool_size:
-            texts = [document(rng) for _ in range(64)]
+            texts = [document(rng, mix) for _ in range(64)]
             pool += [e.ids + [eos] for e in tokenizer.encode_batch(texts, add_special_tokens=False) if len(e.ids) < length - 1]
         row: list[int] = [] if rng.random() < 0.1 else [eos]
         chosen = [pool.pop(rng.randrange(len(pool)))]
@@ -90,9 +100,9 @@ def rows(tokenizer: Tokenizer, seed: int, length: int, pool_size: int = 256) -> 
         yield inputs, targets
 
 
-def batches(tokenizer: Tokenizer, seed: int, length: int, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches(tokenizer: Tokenizer, seed: int, length: int, size: int, mix: Mix = Mix()) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Endless (inputs, targets) of shape [size, length]."""
-    source = rows(tokenizer, seed, length)
+    source = rows(tokenizer, seed, length, mix)
     while True:
         pairs = [next(source) for _ in range(size)]
         yield np.stack([p[0] for p in pairs]), np.stack([p[1] for p in pairs])

@@ -2,9 +2,9 @@
 
     python scripts/starter/make_samples.py [--out public/samples]
 
-- story-morals.jsonl and story-morals.heldout.jsonl: {"prompt": story + newline, "completion": "Moral: …"}, one moral for each of the 16
-  things that a story can teach. Training takes seven stories of each plot shown; held out are one other of each of these and two of each
-  of the 16 plots that training never shows, one a moral (`plot_in_training` says which).
+- story-morals.jsonl, story-morals.heldout.jsonl, story-morals.newplots.jsonl: {"prompt": story + newline, "completion": "Moral: …"}, one moral for each of the 16
+  things that a story can teach. Training takes seven stories of each plot shown; held out is one other story of each of these; new plots
+  are two stories of each of the 16 plots that training never shows, one plot a moral.
 - pirate-answers.csv: instruction,output; answers of the grammar's questions in the voice of a pirate.
 - butler-chat.messages.jsonl: the same kind of questions as conversations in OpenAI's messages shape.
 """
@@ -91,9 +91,8 @@ def main() -> None:
     shown, kept = split_plots(tokenizer)
     print(len(shown), "plots shown,", len(kept), "kept out")
     write_jsonl(a.out / "story-morals.jsonl", moral_rows(shown, 7, rng, seen, tokenizer))
-    known = [{**r, "plot_in_training": True} for r in moral_rows(shown, 1, rng, seen, tokenizer)]
-    new = [{**r, "plot_in_training": False} for r in moral_rows(kept, 2, rng, seen, tokenizer)]
-    write_jsonl(a.out / "story-morals.heldout.jsonl", known + new)
+    write_jsonl(a.out / "story-morals.heldout.jsonl", moral_rows(shown, 1, rng, seen, tokenizer))
+    write_jsonl(a.out / "story-morals.newplots.jsonl", moral_rows(kept, 2, rng, seen, tokenizer))
 
     facts = plain_facts()
     rng.shuffle(facts)

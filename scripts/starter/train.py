@@ -1,10 +1,10 @@
 """Trains the starter model on the generated grammar: plain PyTorch on the CPU, fixed seed.
 
-    nice -n 19 python scripts/starter/train.py --steps 3000 --checkpoint /tmp/starter.pt
+    nice -n 19 python scripts/starter/train.py --steps 4000 --checkpoint /tmp/starter.pt
 
 Muon (K. Jordan 2024, as torch.optim.Muon) with decay 0.1 on the matrices of the blocks and AdamW (betas 0.9/0.95) on embedding and norms, at
 one rate: linear warm-up, then cosine to zero; gradient norm clipped at 1; float32. In the same number of steps it was ahead of AdamW on
-everything (README). Prints one JSON line per `--log` steps and, at the end, the loss on documents of another seed and some samples.
+everything (README.md). Prints one JSON line per `--log` steps and, at the end, the loss on documents of another seed and some samples.
 Resumes from the checkpoint if it exists (with fresh documents, so a resumed run is not bit for bit an uninterrupted one).
 """
 
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 
 import questions
-from corpus import IGNORED, batches
+from corpus import IGNORED, Mix, batches
 from export import export
 from model import CONFIG, Llama
 
@@ -76,6 +76,10 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--warmup", type=int, default=100)
     parser.add_argument("--seed", type=int, default=20)
+    parser.add_argument("--stop", type=int, help="end here, before the schedule is over, to go on with other settings")
+    parser.add_argument("--questions", type=float, default=Mix.questions, help="share of documents that are question lists")
+    parser.add_argument("--pairs", default="1,1,2,3,4", help="how many questions such a list has, drawn from these")
+    parser.add_argument("--invented", type=float, default=Mix.invented, help="share of names made of random syllables")
     parser.add_argument("--log", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
     a = parser.parse_args()
@@ -88,6 +92,7 @@ def main() -> None:
     others = [p for name, p in model.named_parameters() if p.dim() == 1 or "embed" in name]
     optimizers = [torch.optim.Muon(matrices, lr=a.lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
                   torch.optim.AdamW(others, lr=a.lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)]
+    mix = Mix(a.questions, tuple(int(n) for n in a.pairs.split(",")), a.invented)
     compiled = torch.compile(loss_of)
     start = 0
     if a.checkpoint.exists():
@@ -96,9 +101,10 @@ def main() -> None:
         for optimizer, saved in zip(optimizers, state["optimizers"]):
             optimizer.load_state_dict(saved)
         start = state["step"]
-    source = batches(tokenizer, a.seed + start, CONFIG["max_position_embeddings"], a.batch)
+    source = batches(tokenizer, a.seed + start, CONFIG["max_position_embeddings"], a.batch, mix)
     began, tokens, total = time.time(), 0, 0.0
-    for step in range(start, a.steps):
+    stop = min(a.steps, a.stop or a.steps)
+    for step in range(start, stop):
         cosine = 0.5 * (1 + math.cos(math.pi * (step - a.warmup) / max(1, a.steps - a.warmup)))
         rate = a.lr * ((step + 1) / a.warmup if step < a.warmup else cosine)
         inputs, targets = map(torch.from_numpy, next(source))
@@ -116,7 +122,7 @@ def main() -> None:
             print(json.dumps({"step": step + 1, "loss": round(total / a.log, 4), "grad_norm": round(float(norm), 3), "lr": round(rate, 6),
                               "tokens": tokens, "seconds": round(time.time() - began)}), flush=True)
             total = 0.0
-        if (step + 1) % 200 == 0 or step + 1 == a.steps:
+        if (step + 1) % 200 == 0 or step + 1 == stop:
             torch.save({"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "step": step + 1}, a.checkpoint)
     export(model, a.out)
     report(model, tokenizer)
