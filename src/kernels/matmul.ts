@@ -11,14 +11,19 @@ export interface MatmulShape {
   readonly M: number
   readonly N: number
   readonly K: number
-  readonly quantised: boolean
+  /** f32 b, no low-rank term. */
+  readonly plain: boolean
   /** Everything that must be a multiple of 4 for vec4 loads of b and lb. */
   readonly aligned: boolean
   /** Columns at which segments of the low-rank term begin. */
   readonly segments: readonly number[]
 }
 export type MatmulChoice =
-  | { readonly kernel: typeof matmulSgkKernel; readonly constants: { TM: number; V: number; NT: number; SPLIT: number; SUBGROUP: number } }
+  | {
+      readonly kernel: typeof matmulSgkKernel
+      readonly constants: { TM: number; V: number; SINGLE: number; SPLIT: number; SUBGROUP: number }
+      readonly narrow: boolean
+    }
   | { readonly kernel: typeof matmulTileKernel; readonly constants: Readonly<Record<string, never>> }
   | { readonly kernel: typeof matmulAnyKernel; readonly constants: Readonly<Record<string, never>> }
 
@@ -30,13 +35,16 @@ export function chooseMatmul(target: TargetTraits, s: MatmulShape): MatmulChoice
   const SG = target.subgroup
   if (target.software && SG > 0 && SG <= 16) {
     const nt = s.layout === 'nt'
+    // Few columns (a low rank): 4 a lane would leave most lanes idle.
+    const narrow = !nt && s.N <= 2 * SG && s.plain
+    const single = nt || narrow
     const TM = rows(s.M, SG < 8 ? 8 : 16)
-    const widest = nt ? (SG < 8 ? 8 : 2) : SG < 8 ? 2 : 1
-    const fits = (v: number) => v === 1 || s.N >= sgkColumns(nt, v, SG)
+    const widest = narrow ? 1 : nt ? (SG < 8 ? 8 : 2) : SG < 8 ? 2 : 1
+    const fits = (v: number) => v === 1 || s.N >= sgkColumns(single, v, SG)
     const V = [8, 4, 2, 1].find((v) => v <= widest && fits(v))!
     const startsAt = (columns: number) => s.segments.every((c) => c % columns === 0)
-    const SPLIT = startsAt(sgkColumns(nt, V, SG)) ? 0 : 1
-    if (startsAt(SG)) return { kernel: matmulSgkKernel, constants: { TM, V, NT: nt ? 1 : 0, SPLIT, SUBGROUP: SG } }
+    const SPLIT = startsAt(sgkColumns(single, V, SG)) ? 0 : 1
+    if (startsAt(SG)) return { kernel: matmulSgkKernel, constants: { TM, V, SINGLE: single ? 1 : 0, SPLIT, SUBGROUP: SG }, narrow }
     return { kernel: matmulTileKernel, constants: {} }
   }
   return { kernel: matmulTileKernel, constants: {} }

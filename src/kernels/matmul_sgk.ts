@@ -4,8 +4,8 @@ import { MATMUL_BINDINGS, MATMUL_FLAGS, MATMUL_UNIFORMS, MATMUL_VARIANTS } from 
 
 const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i)
 
-/** Columns a workgroup covers. NT: V scalar columns a lane; NN, TN: 4 V contiguous columns a lane. */
-export const sgkColumns = (nt: boolean, V: number, subgroup: number): number => (nt ? V : 4 * V) * subgroup
+/** Columns a workgroup covers: V single columns a lane (NT, and NN and TN with few columns), or 4 V contiguous ones. */
+export const sgkColumns = (single: boolean, V: number, subgroup: number): number => (single ? V : 4 * V) * subgroup
 
 /** The sum over one inner dimension, unrolled over a chunk of KC. `K`, `row(i)` and the loads are WGSL expressions. */
 interface Phase {
@@ -16,11 +16,13 @@ interface Phase {
   readonly perColumn?: boolean
   /** Statements declaring, for the 4 k's from `k` on: NT: `w{v}` vec4 along k; NN, TN: `w{v}_{kk}` vec4 along the columns. */
   readonly load: (q: number, k: string) => string[]
+  /** Columns are read as vec4s along k, so k must stay below K - 3; other loads clamp each k themselves. */
+  readonly vec4: boolean
   /** K is a multiple of the chunk, so no guard is needed. */
   readonly exact: boolean
 }
 
-function phase(p: Phase, nt: boolean, TM: number, V: number, SG: number): string[] {
+function phase(p: Phase, single: boolean, TM: number, V: number, SG: number): string[] {
   const KC = Math.max(8, SG)
   const parts = KC / SG
   const copies = p.perColumn ? V : 1
@@ -37,8 +39,8 @@ function phase(p: Phase, nt: boolean, TM: number, V: number, SG: number): string
   const quads = range(KC / 4)
   for (const q of quads) {
     // A clamped k rereads the last element; its a is 0 there.
-    const k = p.exact || !nt ? `(k0 + ${q * 4}u)` : `min(k0 + ${q * 4}u, ${p.K} - 4u)`
-    const loads = [...p.load(q, k), ...(nt ? range(4).flatMap((kk) => ntColumns(V, kk)) : [])]
+    const k = p.exact || !p.vec4 ? `(k0 + ${q * 4}u)` : `min(k0 + ${q * 4}u, ${p.K} - 4u)`
+    const loads = [...p.load(q, k), ...(single ? range(4).flatMap((kk) => ntColumns(V, kk)) : [])]
     out.push(...loads.map((text) => text.replace(/\b(w|b|word|dm)(\d+)/g, `$1${q}q$2`)))
   }
   const source = (i: number, k: number, c = '') => `subgroupBroadcast(a${i}_${Math.floor(k / SG)}${c}, ${k % SG}u)`
@@ -54,7 +56,8 @@ function phase(p: Phase, nt: boolean, TM: number, V: number, SG: number): string
     for (const q of quads)
       for (const kk of range(4)) {
         const k = q * 4 + kk
-        if (nt) for (const g of range(Math.ceil(V / 4))) out.push(`acc${i}_${g} = fma(${rows(i, k, g)}, b${q}q${kk}_${g}, acc${i}_${g});`)
+        if (single)
+          for (const g of range(Math.ceil(V / 4))) out.push(`acc${i}_${g} = fma(${rows(i, k, g)}, b${q}q${kk}_${g}, acc${i}_${g});`)
         else {
           out.push(`let s${i}_${k} = vec4f(${source(i, k)});`)
           for (const v of range(V)) out.push(`acc${i}_${v} = fma(s${i}_${k}, w${q}q${v}_${kk}, acc${i}_${v});`)
@@ -94,15 +97,31 @@ function weightLoads(format: string, nt: boolean, V: number): Phase['load'] {
     )
 }
 
+/** NN and TN with few columns: a lane's column is read an element at a time. */
+const narrowLoads =
+  (V: number): Phase['load'] =>
+  (_q, k) =>
+    range(V).map(
+      (v) =>
+        `let w${v} = vec4f(${range(4)
+          .map((kk) => `w[bn${v} + min(${k} + ${kk}u, params.K - 1u) * params.ldb]`)
+          .join(', ')});`,
+    )
+
 function generate({ TM, V, SPLIT, SUBGROUP: SG }: Record<'TM' | 'V' | 'SPLIT' | 'SUBGROUP', number>, flags: ReadonlySet<string>): string {
-  const nt = !flags.has('layout_nn') && !flags.has('layout_tn')
   const tn = flags.has('layout_tn')
+  const narrow = flags.has('narrow')
+  /** A lane owns single columns. */
+  const single = narrow || (!flags.has('layout_nn') && !tn)
   const format = [...flags].find((f) => f.startsWith('w_'))!
-  const groups = nt ? Math.ceil(V / 4) : V
-  const width = nt ? vec(Math.min(V, 4)) : 'vec4f'
-  const out: string[] = [`let tile_row = wg.y * ${TM}u; let tile_col = wg.x * ${sgkColumns(nt, V, SG)}u;`]
+  const groups = single ? Math.ceil(V / 4) : V
+  const width = single ? vec(Math.min(V, 4)) : 'vec4f'
+  const out: string[] = [`let tile_row = wg.y * ${TM}u; let tile_col = wg.x * ${sgkColumns(single, V, SG)}u;`]
   for (const v of range(V)) {
-    if (nt) out.push(`let col${v} = tile_col + ${v * SG}u + lane; let bn${v} = params.b_off + min(col${v}, params.N - 1u) * params.ldb;`)
+    if (single)
+      out.push(
+        `let col${v} = tile_col + ${v * SG}u + lane; let bn${v} = params.b_off + min(col${v}, params.N - 1u)${narrow ? '' : ' * params.ldb'};`,
+      )
     else out.push(`let col${v} = min(tile_col + lane * ${4 * V}u + ${4 * v}u, params.N - 4u);`)
   }
   for (const i of range(TM)) {
@@ -116,10 +135,11 @@ function generate({ TM, V, SPLIT, SUBGROUP: SG }: Record<'TM' | 'V' | 'SPLIT' | 
       {
         K: 'params.K',
         a: (i, k) => (tn ? `a[am${i} + ${k} * params.lda]` : `a[am${i} + ${k}]`),
-        load: weightLoads(format, nt, V),
-        exact: quantised && nt && 32 % Math.max(8, SG) === 0,
+        load: narrow ? narrowLoads(V) : weightLoads(format, single, V),
+        vec4: single && !narrow,
+        exact: quantised && single && 32 % Math.max(8, SG) === 0,
       },
-      nt,
+      single,
       TM,
       V,
       SG,
@@ -127,12 +147,12 @@ function generate({ TM, V, SPLIT, SUBGROUP: SG }: Record<'TM' | 'V' | 'SPLIT' | 
   )
   if (flags.has('lora')) {
     // A segment starts at a multiple of the subgroup: the v-th columns of a tile lie in one, though the tile may not.
-    if (nt)
+    if (single)
       for (const v of range(V))
         out.push(
           `let at${v} = tile_col + ${v * SG}u; let h_off${v} = (select(0u, 1u, at${v} >= params.seg0) + select(0u, 1u, at${v} >= params.seg1)) * params.R;`,
         )
-    const load: Phase['load'] = nt
+    const load: Phase['load'] = single
       ? (_q, k) => range(V).map((v) => `let w${v} = lb[(min(col${v}, params.N - 1u) * params.R + ${k}) >> 2u];`)
       : (_q, k) =>
           range(4).flatMap((kk) =>
@@ -142,12 +162,13 @@ function generate({ TM, V, SPLIT, SUBGROUP: SG }: Record<'TM' | 'V' | 'SPLIT' | 
       ...phase(
         {
           K: 'params.R',
-          a: (i, k, v) => `h[m${i} * params.h_ld + ${nt ? `h_off${v} + ` : ''}${k}]`,
-          perColumn: nt && SPLIT === 1,
+          a: (i, k, v) => `h[m${i} * params.h_ld + ${single ? `h_off${v} + ` : ''}${k}]`,
+          perColumn: single && SPLIT === 1,
           load,
+          vec4: single,
           exact: false,
         },
-        nt,
+        single,
         TM,
         V,
         SG,
@@ -155,7 +176,7 @@ function generate({ TM, V, SPLIT, SUBGROUP: SG }: Record<'TM' | 'V' | 'SPLIT' | 
     )
   }
   for (const i of range(TM)) {
-    if (nt)
+    if (single)
       for (const v of range(V)) out.push(`store(tile_row + ${i}u, col${v}, acc${i}_${Math.floor(v / 4)}${V === 1 ? '' : `[${v % 4}]`});`)
     // A clamped column belongs to the lane that starts there: only it stores.
     else
@@ -169,15 +190,15 @@ function generate({ TM, V, SPLIT, SUBGROUP: SG }: Record<'TM' | 'V' | 'SPLIT' | 
   return out.join('\n')
 }
 
-/** TM: rows of a tile. V: columns a lane (NT) or groups of 4 columns a lane (NN, TN). SPLIT: segments may begin inside a tile, at multiples of the subgroup. K and N are multiples of 4, offsets and ldb too. */
+/** TM: rows of a tile. V: columns a lane (SINGLE) or groups of 4 columns a lane. SINGLE: NT, or flag `narrow` (NN, TN, f32, no low-rank term). SPLIT: segments may begin inside a tile, at multiples of the subgroup. K and N are multiples of 4, offsets and ldb too. */
 export const matmulSgkKernel = defineKernel({
   name: 'matmul_sgk',
   bindings: MATMUL_BINDINGS,
   uniforms: MATMUL_UNIFORMS,
-  flags: MATMUL_FLAGS,
-  variants: MATMUL_VARIANTS,
-  constants: { TM: 8, V: 1, NT: 0, SPLIT: 0, SUBGROUP: 8 },
+  flags: [...MATMUL_FLAGS, 'narrow'],
+  variants: [...MATMUL_VARIANTS, ['w_f32', 'layout_nn', 'narrow'], ['w_f32', 'layout_tn', 'narrow', 'accumulate']],
+  constants: { TM: 8, V: 1, SINGLE: 0, SPLIT: 0, SUBGROUP: 8 },
   subgroups: 'required',
   generate,
-  grid: ({ M, N }, { TM, V, NT, SUBGROUP }) => [ceilDiv(N, sgkColumns(NT === 1, V, SUBGROUP)), ceilDiv(M, TM)],
+  grid: ({ M, N }, { TM, V, SINGLE, SUBGROUP }) => [ceilDiv(N, sgkColumns(SINGLE === 1, V, SUBGROUP)), ceilDiv(M, TM)],
 })

@@ -56,7 +56,7 @@ export function emitMatmul(m: MatmulCall): void {
     M,
     N,
     K,
-    quantised: b.format === 'q4' || b.format === 'q8',
+    plain: b.format === 'f32' && !lowRank,
     aligned: [inner, ldb, bOff, ...(lowRank ? [layout === 'nt' ? lowRank.R : N] : [])].every((n) => n % 4 === 0),
     segments,
   })
@@ -86,7 +86,8 @@ export function emitMatmul(m: MatmulCall): void {
     seg1: segments[1] ?? NO_SEGMENT,
   }
   const { graph } = a
-  if (choice.kernel.name === 'matmul_sgk') graph.call(choice.kernel, buffers, uniforms, { flags, constants: choice.constants })
+  if ('narrow' in choice)
+    graph.call(choice.kernel, buffers, uniforms, { flags: choice.narrow ? [...flags, 'narrow'] : flags, constants: choice.constants })
   else graph.call(choice.kernel, buffers, uniforms, { flags })
 }
 
