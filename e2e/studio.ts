@@ -29,6 +29,16 @@ async function watchContext(context: BrowserContext, own: string, allowed: reado
   context.on('console', (m) => {
     if (/content security policy/i.test(m.text())) watch.faults.push(m.text())
   })
+  // a worker's breach is told to the worker alone
+  context.on('page', (page) =>
+    page.on('worker', (worker) => {
+      const listen = (): void =>
+        self.addEventListener('securitypolicyviolation', (e) =>
+          console.error(`content security policy: ${e.violatedDirective} ${e.blockedURI}`),
+        )
+      worker.evaluate(listen).catch(() => undefined)
+    }),
+  )
   context.on('weberror', (e) => {
     watch.faults.push(e.error().stack ?? e.error().message)
   })
