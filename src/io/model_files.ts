@@ -70,6 +70,17 @@ async function readTokenizer(files: FileSet): Promise<TokenizerFiles | null> {
 const weightBytes = (tensors: Iterable<StoredTensor>): number =>
   [...new Set([...tensors].map((t) => t.source))].reduce((n, s) => n + s.size, 0)
 
+/** What the config of a GGUF model depends on but a tensor holds: rope_freqs.weight becomes metadata of that name. */
+async function withRotaryDivisors(
+  metadata: ReadonlyMap<string, GgufValue>,
+  tensors: ReadonlyMap<string, StoredTensor>,
+): Promise<ReadonlyMap<string, GgufValue>> {
+  const t = tensors.get('rope_freqs.weight')
+  if (!t || t.type !== 'F32' || t.bytes > 4096) return metadata
+  const bytes = await t.source.read(t.offset, t.bytes)
+  return new Map([...metadata, [t.name, [...new Float32Array(bytes.buffer, bytes.byteOffset, t.bytes / 4)]]])
+}
+
 async function openGguf(path: string, source: ByteSource, files: FileSet): Promise<ModelFiles> {
   const { metadata, tensors } = await readGguf(source)
   const where = source.name
@@ -95,7 +106,7 @@ async function openGguf(path: string, source: ByteSource, files: FileSet): Promi
     kind: 'gguf',
     name: baseName(path),
     config: null,
-    gguf: metadata,
+    gguf: await withRotaryDivisors(metadata, tensors),
     tensors,
     tokenizer,
     generationConfig: null,

@@ -15,6 +15,7 @@ import { fromBytes } from '../io/sources.ts'
 import { full } from '../peft/full.ts'
 import { type ModelBundle, openBundle } from '../train/bundle.ts'
 import { Trainer } from '../train/trainer.ts'
+import { llama } from './llama.ts'
 import { familyOf, familyOfGguf } from './registry.ts'
 import type { Json } from './family.ts'
 
@@ -201,5 +202,36 @@ describe('weights that do not belong to their config', () => {
     expect(error('Q8_0')).toBeLessThan(4e-2)
     expect(error('Q4_1')).toBeLessThan(0.4)
     expect(error('Q4_1')).toBeGreaterThan(error('F16'))
+  })
+})
+
+describe('rotary divisors of a GGUF file', () => {
+  /** Llama 3.2 1B: theta 500,000, heads of 64. Divisors from Transformers' llama3 formula (modeling_rope_utils.py), in double precision. */
+  const divisors = Array.from({ length: 32 }, (_, i) => {
+    const wavelength = 2 * Math.PI * 500_000 ** (i / 32)
+    if (wavelength < 8192 / 4) return 1
+    if (wavelength > 8192) return 32
+    const smooth = (8192 / wavelength - 1) / 3
+    return 1 / ((1 - smooth) / 32 + smooth)
+  })
+  const metadata = (values: readonly number[]) =>
+    new Map<string, unknown>([
+      ['llama.rope.freq_base', 500_000],
+      ['llama.context_length', 131_072],
+      ['rope_freqs.weight', values],
+    ])
+  test('are read as the scaling that they come from', () => {
+    expect(llama.ggufConfig(metadata(divisors), new Set()).rope_scaling).toEqual({
+      rope_type: 'llama3',
+      factor: 32,
+      low_freq_factor: 1,
+      high_freq_factor: 4,
+      original_max_position_embeddings: 8192,
+    })
+  })
+  test('of another kind are refused', () => {
+    expect(() => llama.ggufConfig(metadata(divisors.map((v, i) => (i === 20 ? v * 1.5 : v))), new Set())).toThrow(
+      /rope_freqs\.weight.*scaled/s,
+    )
   })
 })

@@ -2,7 +2,7 @@
  * RMSNorm before each sub-layer, rotary positions, grouped-query attention, SwiGLU. Names: Transformers' modeling_llama.py. */
 import { swiglu } from '../autograd/ops/activation.ts'
 import { ModelError } from '../errors.ts'
-import { readRope } from '../nn/rope.ts'
+import { readRope, ropeFrequencies } from '../nn/rope.ts'
 import { idList, integer, type Json, type Metadata, type ModelConfig, type ModelFamily, type Param } from './family.ts'
 
 const layer = (i: number): string => `model.layers.${i}`
@@ -91,17 +91,39 @@ const GGUF_NAMES: readonly [RegExp, string][] = [
   [/^model\.layers\.(\d+)\.mlp\.(gate|up|down)_proj\./, 'blk.$1.ffn_$2.'],
 ]
 
+/** The scaling behind rope_freqs.weight, which llama.cpp writes in place of Llama 3.1's rope_scaling (convert_hf_to_gguf.py, LlamaModel.generate_extra_tensors):
+ * the divisor of each rotary frequency. Every published model has low and high factors 1 and 4 and 8,192 original positions, so the largest divisor is the factor. */
+function llama3Scaling(metadata: Metadata): Json {
+  const divisors = metadata.get('rope_freqs.weight')
+  if (!Array.isArray(divisors)) return {}
+  const values = divisors.map(Number)
+  const rope_scaling = {
+    rope_type: 'llama3',
+    factor: Math.max(...values),
+    low_freq_factor: 1,
+    high_freq_factor: 4,
+    original_max_position_embeddings: 8192,
+  }
+  const theta = {
+    rope_theta: metadata.get('llama.rope.freq_base') ?? 10_000,
+    max_position_embeddings: metadata.get('llama.context_length'),
+  }
+  const frequencies = (config: Json) => ropeFrequencies(readRope(config, values.length * 2, 'GGUF')).invFreq
+  const [plain, scaled] = [frequencies(theta), frequencies({ ...theta, rope_scaling })]
+  if (values.some((v, i) => !(Math.abs(v - plain[i] / scaled[i]) <= 1e-3 * v)))
+    throw new ModelError('its rotary frequencies are scaled in a way that is not known here', {
+      where: 'GGUF, rope_freqs.weight',
+      why: 'positions would be encoded differently from how the model was trained',
+      fix: 'Use the safetensors form of this model, whose config.json says how they are scaled',
+    })
+  return { rope_scaling }
+}
+
 function ggufConfig(metadata: Metadata, tensorNames: ReadonlySet<string>): Json {
   const get = (key: string): unknown => metadata.get(`llama.${key}`)
   const heads = get('attention.head_count')
   const tokens = metadata.get('tokenizer.ggml.tokens')
   const scaling = get('rope.scaling.type')
-  if (tensorNames.has('rope_freqs.weight'))
-    throw new ModelError('rotary frequencies stored as a tensor (rope_freqs.weight) are not supported', {
-      where: 'GGUF',
-      why: 'Llama 3.1 and later scale their positions by it',
-      fix: 'Use the safetensors form of this model, whose config.json says how they are scaled',
-    })
   return {
     architectures: ['LlamaForCausalLM'],
     model_type: 'llama',
@@ -117,6 +139,7 @@ function ggufConfig(metadata: Metadata, tensorNames: ReadonlySet<string>): Json 
     max_position_embeddings: get('context_length'),
     rope_theta: get('rope.freq_base') ?? 10_000,
     ...(scaling === 'linear' && { rope_scaling: { rope_type: 'linear', factor: get('rope.scaling.factor') } }),
+    ...llama3Scaling(metadata),
     tie_word_embeddings: !tensorNames.has('output.weight'),
     bos_token_id: metadata.get('tokenizer.ggml.bos_token_id'),
     eos_token_id: metadata.get('tokenizer.ggml.eos_token_id'),
