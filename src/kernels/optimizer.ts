@@ -12,11 +12,13 @@ export const sumSquaresKernel = defineKernel({
   grid: ({ groups }) => [groups],
 })
 
-/** stats = (norm = √Σ partial, min(1, clip / (norm + 1e-6)) or 1 where clip is 0, whether norm is not finite, 0). One workgroup. */
+/** stats = (norm = √Σ partial, min(1, clip / (norm + 1e-6)) or 1 where clip is 0, 1 where norm is or was not finite, 0). One workgroup.
+ * Flag `loss`: the same for a loss that is not finite. The third stays 1 until it is overwritten: no step after such a one changes anything. */
 export const gradStatsKernel = defineKernel({
   name: 'grad_stats',
-  bindings: { partial: 'read', stats: 'write' },
+  bindings: { partial: 'read', stats: 'write', loss: { access: 'read', when: ['loss'] } },
   uniforms: { len: 'u32', clip: 'f32' },
+  flags: ['loss'],
   constants: { WORKGROUP: 64 },
   subgroups: 'optional',
   generate: rowReductions('row_sum'),

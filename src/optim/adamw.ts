@@ -5,16 +5,17 @@ import { adamwStep, type AdamWOptions, type FlatState, gradNorm } from '../autog
 export const ADAMW_DEFAULTS = { beta1: 0.9, beta2: 0.999, eps: 1e-8 } as const
 
 /** Everything after the gradient: norm and clip over all buffers together, then each buffer's update, then the gradients zeroed for the next step.
- * `clip` 0 is off. Writes `stats` (see STATS in autograd/ops/optimizer.ts). 2 dispatches a buffer and one more. */
+ * `clip` 0 is off; a `loss` that is not finite skips the update, as such a gradient does. Writes `stats` (see STATS in autograd/ops/optimizer.ts). 2 dispatches a buffer and one more. */
 export function optimizerStep(
   states: readonly FlatState[],
   stats: FlatState['param'],
-  o: Pick<AdamWOptions, 'lr' | 'step' | 'weightDecay'> & { readonly clip: AdamWOptions['lr'] },
+  o: Pick<AdamWOptions, 'lr' | 'step' | 'weightDecay'> & { readonly clip: AdamWOptions['lr']; readonly loss?: FlatState['param'] },
 ): void {
   gradNorm(
     states.map((s) => s.grad),
     o.clip,
     stats,
+    o.loss,
   )
   for (const s of states) adamwStep(s, stats, { ...ADAMW_DEFAULTS, lr: o.lr, step: o.step, weightDecay: o.weightDecay, clear: true })
 }

@@ -212,9 +212,10 @@ describe('control', () => {
     )
     expect(kinds(events)).toEqual([
       'checkpoint 0', 'paused 0', 'running 0', 'step 1', 'checkpoint 1', 'paused 1', 'running 1',
-      'step 2', 'step 3', 'step 4', 'checkpoint 4', 'done stopped',
+      // Step 5 was in the GPU's queue when step 4's loss came.
+      'step 2', 'step 3', 'step 4', 'step 5', 'checkpoint 5', 'done stopped',
     ]) // prettier-ignore
-    expect(saved).toEqual([0, 1, 4])
+    expect(saved).toEqual([0, 1, 5])
   })
 
   test('a checkpoint that is asked for is stored before the next step; an abort ends at once with its reason', async () => {
@@ -225,10 +226,11 @@ describe('control', () => {
     const going = collect({ ...f, held: null, extras: NO_EXTRAS, control, signal: abort.signal, save: () => Promise.resolve() }, (e) => {
       events.push(e)
       if (e.type === 'step' && e.record.step === 2) control.checkpoint()
-      if (e.type === 'step' && e.record.step === 3) abort.abort(new Error('deleted'))
+      if (e.type === 'step' && e.record.step === 4) abort.abort(new Error('deleted'))
     })
     await expect(going).rejects.toThrow('deleted')
-    expect(kinds(events)).toEqual(['step 1', 'step 2', 'checkpoint 2', 'step 3'])
+    // Asked for when step 2's loss came: stored after step 3, which was in the queue by then.
+    expect(kinds(events)).toEqual(['step 1', 'step 2', 'step 3', 'checkpoint 3', 'step 4'])
   })
 })
 
@@ -241,6 +243,7 @@ test('a step that is not finite ends the run with the rows named; the values and
     for await (const e of run({ ...f, held: null, extras: NO_EXTRAS, save: (c) => Promise.resolve(void saved.push(c)) })) {
       events.push(e)
       if (e.type !== 'step' || e.record.step !== 2) continue
+      // Of step 3, which is in the queue; the weights written now are those of step 4.
       before = await values(f.t)
       // A weight that overflows the next forward pass.
       const embedding = f.t.store.embedding.data
@@ -250,8 +253,75 @@ test('a step that is not finite ends the run with the rows named; the values and
     }
   })()
   await expect(going).rejects.toThrow(RunError)
-  await expect(going).rejects.toThrow(/not finite.*step 3|step 3.*not finite/)
-  expect(kinds(events)).toEqual(['step 1', 'step 2', 'checkpoint 2'])
+  await expect(going).rejects.toThrow(/not finite.*step 4|step 4.*not finite/)
+  expect(kinds(events)).toEqual(['step 1', 'step 2', 'step 3', 'checkpoint 3'])
   expect(await values(f.t)).toEqual(before)
-  expect(saved[0].records.steps).toHaveLength(2)
+  expect(saved[0].records.steps).toHaveLength(3)
+})
+
+describe('steps in flight', () => {
+  test('at most two: the next one is submitted before the record of the one before comes, and nothing is between it and what is due', async () => {
+    const f = await fresh({ run: { steps: 7 } })
+    const submitted: number[] = []
+    const submit = f.trainer.submit.bind(f.trainer)
+    f.trainer.submit = (...a) => {
+      submit(...a)
+      expect(f.trainer.inFlight).toBeLessThanOrEqual(2)
+      submitted.push(f.trainer.done + f.trainer.inFlight)
+    }
+    const ahead: [string, number][] = []
+    for await (const e of run({ ...f, held: tinyRows({ rows: 2 }), extras: { ...NO_EXTRAS, evalEvery: 4 } }))
+      if (e.type === 'step' || e.type === 'eval') ahead.push([`${e.type} ${e.record.step}`, submitted.at(-1) ?? 0])
+    expect(ahead).toEqual([
+      ['eval 0', 0], ['step 1', 2], ['step 2', 3], ['step 3', 4], ['step 4', 4], ['eval 4', 4], ['step 5', 6], ['step 6', 7], ['step 7', 7], ['eval 7', 7],
+    ]) // prettier-ignore
+  })
+
+  test('the same records and values, to the bit, as steps one by one', async () => {
+    const setup = { options: { r: 4, dropout: 0.3 }, accum: 2, run: { batch: 2, steps: 6, warmup: 2, lr: 1e-2 } }
+    const one = await fresh(setup)
+    const alone = []
+    for (let i = 0; i < 6; i++) {
+      const r = await one.trainer.step(one.source.step(), one.source.data)
+      alone.push([r.step, r.loss, r.grad_norm, r.lr])
+    }
+    const queued = await fresh(setup)
+    expect(losses(await collect({ ...queued, held: null, extras: NO_EXTRAS }))).toEqual(alone)
+    expect(await values(queued.t)).toEqual(await values(one.t))
+  })
+
+  test('after a step that is not finite those behind it change nothing; then the trainer goes on from before it', async () => {
+    const f = await fresh({ run: { steps: 20, lr: 1e-2 }, options: { r: 2 } })
+    const other = await fresh({ run: { steps: 20, lr: 1e-2 }, options: { r: 2 } })
+    for (const g of [f, other]) await g.trainer.step(g.source.step(), g.source.data)
+    const before = await values(f.t)
+    const moments = [...new Float32Array(await f.t.trained!.arenas[0].training!.m.read())]
+    const norm = [...f.t.store.vectors.values()][0].data
+    const good = new Float32Array((await norm.storage.read()).slice(0))
+    const batches = f.source.step()
+    norm.storage.write(new Float32Array(good.length).fill(Infinity))
+    f.trainer.submit(batches, f.source.data)
+    // In order with the submits: the step behind it sees good weights.
+    norm.storage.write(good)
+    f.trainer.submit(f.source.step(), f.source.data)
+    expect(f.trainer.hasRoom).toBe(false)
+    await expect(f.trainer.take()).rejects.toThrow(RunError)
+    expect([f.trainer.inFlight, f.trainer.done]).toEqual([0, 1])
+    expect(await values(f.t)).toEqual(before)
+    expect([...new Float32Array(await f.t.trained!.arenas[0].training!.m.read())]).toEqual(moments)
+    const again = await f.trainer.step(batches, f.source.data)
+    const want = await other.trainer.step(other.source.step(), other.source.data)
+    expect([again.step, again.loss, again.grad_norm]).toEqual([want.step, want.loss, want.grad_norm])
+    expect(await values(f.t)).toEqual(await values(other.t))
+  })
+
+  test('what reads the whole state waits for nobody: it is refused while steps are in flight', async () => {
+    const f = await fresh({ run: { steps: 3 } })
+    f.trainer.submit(f.source.step(), f.source.data)
+    await expect(f.trainer.state()).rejects.toThrow('in flight')
+    await expect(f.trainer.evaluate(tinyRows())).rejects.toThrow('in flight')
+    f.trainer.submit(f.source.step(), f.source.data)
+    expect(() => f.trainer.submit(f.source.step(), f.source.data)).toThrow('on their way')
+    // Destroyed with results on their way: nothing is thrown at anybody.
+  })
 })

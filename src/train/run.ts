@@ -3,7 +3,7 @@ import { type BatchCursor, type BatchSource } from '../data/collate.ts'
 import type { TokenRows } from '../data/types.ts'
 import { GpuError, RunError } from '../errors.ts'
 import type { EvalRecord, RunExtras, SampleRecord, StepRecord } from './run_config.ts'
-import { RunControl } from './run_control.ts'
+import { type Command, RunControl } from './run_control.ts'
 import type { Trainer, TrainerState } from './trainer.ts'
 
 /** Trained values at the lowest held-out loss so far, a buffer for each arena. */
@@ -73,6 +73,8 @@ export interface RunInput {
 /**
  * Runs to the end, yielding each event after it happened. Evaluations: before the first step, every `evalEvery`, after the last; samples the same.
  * Checkpoints: every `checkpointEvery`, when paused, when asked for, at the end, and when a step fails on the numbers.
+ * While one step is computed the next one is written and waits in the GPU's queue, except where something is due between them: a step's event comes when
+ * its loss arrived, and a command acts after the steps that are submitted.
  * Throws what a step throws (RunError, GpuError), with everything yielded so far valid and the trained values those of the step before.
  */
 export async function* run(input: RunInput): AsyncGenerator<RunEvent, void, undefined> {
@@ -80,30 +82,42 @@ export async function* run(input: RunInput): AsyncGenerator<RunEvent, void, unde
   const r = new Run(input)
   let status: 'running' | 'paused' = 'running'
   let reason: EndReason = 'steps'
+  /** What to do once nothing is in flight. */
+  let command: Command | null = null
   try {
     if (trainer.done === 0) yield* r.look(true)
     while (trainer.done < trainer.o.steps) {
-      if (r.patienceEnded) {
+      signal?.throwIfAborted()
+      if (trainer.inFlight === 0 && r.patienceEnded) {
         reason = 'patience'
         break
       }
-      signal?.throwIfAborted()
-      const command = control.next()
+      if (command === null && r.maySubmit) {
+        const next = control.next()
+        if (next !== 'step') command = next
+        else {
+          if (status === 'paused') yield { type: 'status', status: (status = 'running'), step: trainer.done }
+          r.submit()
+          continue
+        }
+      }
+      if (trainer.inFlight > 0) {
+        yield { type: 'step', record: await r.take() }
+        if (trainer.inFlight > 0) continue
+        yield* r.look(trainer.done === trainer.o.steps)
+        if (isDue(trainer.done, extras.checkpointEvery)) yield* r.checkpoint()
+        continue
+      }
       if (command === 'stop') {
         reason = 'stopped'
         break
       }
-      if (command === 'checkpoint') yield* r.checkpoint()
-      else if (command === 'wait') {
-        yield* r.checkpoint()
+      yield* r.checkpoint()
+      if (command === 'wait') {
         if (status === 'running') yield { type: 'status', status: (status = 'paused'), step: trainer.done }
         await control.changed(signal)
-      } else {
-        if (status === 'paused') yield { type: 'status', status: (status = 'running'), step: trainer.done }
-        yield { type: 'step', record: await r.step() }
-        yield* r.look(trainer.done === trainer.o.steps)
-        if (isDue(trainer.done, extras.checkpointEvery)) yield* r.checkpoint()
       }
+      command = null
     }
     if (reason !== 'steps') yield* r.look(true)
     yield* r.checkpoint()
@@ -122,7 +136,9 @@ class Run {
   readonly #steps: StepRecord[]
   readonly #evals: EvalRecord[]
   readonly #samples: SampleRecord[]
+  /** Place in the data after the last step that is done, and after each in flight. */
   #cursor: BatchCursor
+  readonly #cursors: BatchCursor[] = []
   #best: Best | null
   /** Step of the newest stored checkpoint. */
   #saved = -1
@@ -141,11 +157,23 @@ class Run {
     this.#cursor = source.cursor
   }
 
-  async step(): Promise<StepRecord> {
+  /** Whether the next step may go behind those in flight: there is room, and nothing is to be done between them. */
+  get maySubmit(): boolean {
+    const { trainer, extras, held, sample } = this.input
+    const last = trainer.done + trainer.inFlight
+    if (trainer.inFlight === 0) return true
+    const due = [held ? extras.evalEvery : 0, sample ? extras.sampleEvery : 0, extras.checkpointEvery].some((every) => isDue(last, every))
+    return trainer.hasRoom && !due && last < trainer.o.steps
+  }
+  submit(): void {
     const { trainer, source } = this.input
-    const batches = source.step()
-    const record = await trainer.step(batches, source.data)
-    this.#cursor = source.cursor
+    trainer.submit(source.step(), source.data)
+    this.#cursors.push(source.cursor)
+  }
+  /** The oldest step in flight, when it is done. */
+  async take(): Promise<StepRecord> {
+    const record = await this.input.trainer.take()
+    this.#cursor = this.#cursors.shift()!
     this.#steps.push(record)
     return record
   }

@@ -12,6 +12,7 @@ import type { Adapter } from './adapter.ts'
 import { BatchBuffers } from './batch_buffers.ts'
 import type { ModelBundle } from './bundle.ts'
 import { BLOCK, type ParamSet } from './param_set.ts'
+import { READBACK_BYTES } from './readback.ts'
 import type { MemoryPlan, RunOptions } from './run_config.ts'
 
 /** A model on the GPU (or planned to be), with or without an adapter. */
@@ -44,7 +45,7 @@ export class TrainStep {
   /** Optimizer steps, from 1: AdamW's bias correction. */
   readonly step = new ScalarInput(1)
   readonly seed = new ScalarInput(0)
-  /** f32 [4]: gradient norm, clip coefficient, 1 where the gradient is not finite. */
+  /** f32 [4]: gradient norm, clip coefficient, 1 where a gradient or loss was not finite (STATS of autograd/ops/optimizer.ts). */
   readonly stats = new Storage('step statistics', 16, 'batch')
   readonly rope: ReturnType<typeof ropeBuffer>
   readonly dispatches: number
@@ -106,6 +107,7 @@ export class TrainStep {
       step: this.step,
       weightDecay: this.run.weight_decay,
       clip: this.run.clip,
+      loss: g.leaf(this.buffers.lossSum, [1]),
     })
     return g
   }
@@ -115,6 +117,3 @@ export class TrainStep {
     return { weights, adapter, optimizer, activations: activations + batch, head, total: this.plan.total }
   }
 }
-
-/** The staging buffer through which losses and norms are read. */
-export const READBACK_BYTES = 32

@@ -4,8 +4,10 @@ import { type Batch, evalBatches } from '../data/collate.ts'
 import type { TokenRows } from '../data/types.ts'
 import type { Gpu } from '../gpu/device.ts'
 import { waitFor } from '../gpu/wait.ts'
+import { STATS } from '../autograd/ops/optimizer.ts'
 import { rateAt } from '../optim/schedule.ts'
 import { Session } from '../tensor/program.ts'
+import { type Arrival, Readback } from './readback.ts'
 import type { EvalRecord, RunOptions, StepRecord } from './run_config.ts'
 import { type Tunable, TrainStep } from './step.ts'
 
@@ -20,19 +22,33 @@ export type TrainerOptions = Pick<
   'batch' | 'seq' | 'clip' | 'weight_decay' | 'checkpointing' | 'lr' | 'schedule' | 'warmup' | 'steps' | 'seed'
 >
 
+/** A step that was submitted and whose result is not here yet. */
+interface Pending {
+  readonly step: number
+  readonly lr: number
+  /** Labelled tokens. */
+  readonly tokens: number
+  readonly batches: readonly Batch[]
+  readonly start: number
+  readonly result: Promise<Arrival>
+}
+
 export class Trainer {
-  /** Optimizer steps done. */
+  /** Optimizer steps done, whose results are here. */
   done = 0
   /** Submits of the latest step. */
   submits = 0
-  readonly #staging: GPUBuffer
+  readonly #pending: Pending[] = []
+  readonly #readback: Readback
+  /** When the latest result came. */
+  #arrived = 0
   private constructor(
     readonly gpu: Gpu,
     readonly o: TrainerOptions,
     readonly program: TrainStep,
     readonly session: Session,
   ) {
-    this.#staging = gpu.createBuffer(32, 0x1 | 0x8 /* MAP_READ | COPY_DST */, 'loss read-back')
+    this.#readback = new Readback(gpu)
   }
 
   /** Allocate and compile. The tunable's own buffers must be filled. Throws GpuError where the GPU refuses. */
@@ -66,29 +82,35 @@ export class Trainer {
     return new Trainer(gpu, o, program, session)
   }
 
-  /** One optimizer step over its micro-batches. `data`: where their rows come from (a prompt's last position predicts a row's first token).
-   * Throws RunError, with parameters as before the step, when the loss or gradient is not finite. */
-  async step(batches: readonly Batch[], data: TokenRows): Promise<StepRecord> {
+  /** Steps submitted whose results are not here yet. */
+  get inFlight(): number {
+    return this.#pending.length
+  }
+  /** Whether another step may be submitted now. */
+  get hasRoom(): boolean {
+    return !this.#readback.full
+  }
+
+  /** Submit one optimizer step over its micro-batches, behind those in flight; `take` gets its result. Not without `hasRoom`.
+   * `data`: where their rows come from (a prompt's last position predicts a row's first token). */
+  submit(batches: readonly Batch[], data: TokenRows): void {
     const { gpu, program, session, o } = this
     const start = performance.now()
     const { buffers } = program
     const first = batches.map((b) => (buffers.prompt > 0 ? firstLabels(b, data) : null))
-    const total = batches.reduce((n, b, i) => n + buffers.count(b, first[i]), 0)
-    const step = this.done + 1
+    const tokens = batches.reduce((n, b, i) => n + buffers.count(b, first[i]), 0)
+    const step = this.done + this.inFlight + 1
     program.lr.value = o.lr * rateAt(o.schedule, step, o.warmup, o.steps)
     program.step.value = step
     program.seed.value = (o.seed ^ Math.imul(step, 0x9e3779b1)) >>> 0
-    buffers.scale.value = total > 0 ? 1 / total : 0
-    this.submits = 0
+    buffers.scale.value = tokens > 0 ? 1 / tokens : 0
+    this.submits = 1
     let encoder = gpu.device.createCommandEncoder()
-    const submit = (): void => {
-      gpu.device.queue.submit([encoder.finish()])
-      this.submits++
-    }
     encoder.clearBuffer(buffers.lossSum.buffer)
     batches.forEach((b, i) => {
       if (i > 0) {
-        submit()
+        gpu.device.queue.submit([encoder.finish()])
+        this.submits++
         encoder = gpu.device.createCommandEncoder()
       }
       buffers.write(b, first[i])
@@ -97,22 +119,49 @@ export class Trainer {
       session.program('micro').record(encoder)
     })
     session.program('update').record(encoder)
-    encoder.copyBufferToBuffer(buffers.lossSum.buffer, 0, this.#staging, 0, 4)
-    encoder.copyBufferToBuffer(program.stats.buffer, 0, this.#staging, 16, 16)
-    submit()
-    const values = await this.#read()
-    const [loss, norm, notFinite] = [total > 0 ? values[0] / total : 0, values[4], values[6]]
-    if (!Number.isFinite(loss) || !Number.isFinite(norm) || notFinite !== 0)
+    const result = this.#readback.submit(encoder, [
+      { buffer: buffers.lossSum.buffer, bytes: 4 },
+      { buffer: program.stats.buffer, bytes: 16 },
+    ])
+    this.#pending.push({ step, lr: program.lr.value, tokens, batches, start, result })
+  }
+
+  /** The result of the oldest step in flight. Throws RunError when its loss or gradient is not finite: nothing is in flight then, and the parameters
+   * are those before it (steps after such a one change nothing on the GPU either). */
+  async take(): Promise<StepRecord> {
+    const p = this.#pending[0]
+    if (!p) throw new Error('no step is in flight')
+    const { values, at } = await waitFor(p.result)
+    const [sum, norm, , notFinite] = values
+    const loss = p.tokens > 0 ? sum / p.tokens : 0
+    if (!Number.isFinite(loss) || !Number.isFinite(norm) || notFinite !== 0) {
+      for (const later of this.#pending.splice(0).slice(1)) await waitFor(later.result)
+      this.program.stats.write(new Float32Array(STATS.length))
       throw new RunError(`the ${Number.isFinite(loss) ? 'gradient' : 'loss'} is not finite`, {
-        where: `step ${step}, rows ${batches
+        where: `step ${p.step}, rows ${p.batches
           .flatMap((b) => b.rows.map((r) => r + 1))
           .slice(0, 16)
           .join(', ')}`,
         why: 'going on would turn every trained weight into NaN; the weights are those of the step before',
         fix: 'Lower the learning rate or add warm-up steps, and look at these rows',
       })
-    this.done = step
-    return { step, loss, grad_norm: norm, lr: program.lr.value, tokens: total, ms: performance.now() - start }
+    }
+    this.#pending.shift()
+    this.done = p.step
+    // A step waits in the queue while the one before it is computed: that is not its time.
+    const ms = at - Math.max(p.start, this.#arrived)
+    this.#arrived = at
+    return { step: p.step, loss, grad_norm: norm, lr: p.lr, tokens: p.tokens, ms }
+  }
+
+  /** One step alone: submitted and waited for. Throws what `take` throws. */
+  step(batches: readonly Batch[], data: TokenRows): Promise<StepRecord> {
+    this.#requireIdle()
+    this.submit(batches, data)
+    return this.take()
+  }
+  #requireIdle(): void {
+    if (this.inFlight > 0) throw new Error('steps are in flight: take their results first')
   }
 
   /** Mean loss over every labelled token of `data`; each row once, cut at `seq`. */
@@ -120,21 +169,27 @@ export class Trainer {
     const { gpu, program, session, o } = this
     const { buffers } = program
     buffers.scale.value = 1
+    this.#requireIdle()
     let tokens = 0
     let loss = 0
+    const pending: Promise<Arrival>[] = []
+    const take = async (): Promise<void> => {
+      loss += (await waitFor(pending.shift()!)).values[0]
+    }
     for (const b of evalBatches(data, o.batch, o.seq)) {
+      if (signal?.aborted) for (const p of pending.splice(0)) await waitFor(p)
       signal?.throwIfAborted()
+      if (this.#readback.full) await take()
       const full = fillUp(b, o.batch)
       const first = buffers.prompt > 0 ? [...firstLabels(b, data), ...new Array<number>(o.batch - b.B).fill(-100)] : null
       buffers.write(full, first)
       const encoder = gpu.device.createCommandEncoder()
       encoder.clearBuffer(buffers.lossSum.buffer)
       session.program('evaluate').record(encoder)
-      encoder.copyBufferToBuffer(buffers.lossSum.buffer, 0, this.#staging, 0, 4)
-      gpu.device.queue.submit([encoder.finish()])
+      pending.push(this.#readback.submit(encoder, [{ buffer: buffers.lossSum.buffer, bytes: 4 }]))
       tokens += buffers.count(full, first)
-      loss += (await this.#read())[0]
     }
+    while (pending.length > 0) await take()
     if (tokens === 0)
       throw new RunError('no row of the held-out data has a trained token', {
         fix: 'Check the mapping of its columns, or raise the longest row',
@@ -142,27 +197,16 @@ export class Trainer {
     return { step: this.done, loss: loss / tokens, perplexity: Math.exp(loss / tokens), tokens }
   }
 
-  async #read(): Promise<Float32Array> {
-    try {
-      await waitFor(this.#staging.mapAsync(1))
-    } catch (e) {
-      throw new GpuError('the GPU stopped answering', {
-        why: e instanceof Error ? e.message : String(e),
-        fix: 'Reload the page and resume the run from its last checkpoint',
-      })
-    }
-    const values = new Float32Array(this.#staging.getMappedRange().slice(0))
-    this.#staging.unmap()
-    return values
-  }
-
+  /** Not while steps are in flight. */
   async state(): Promise<TrainerState> {
+    this.#requireIdle()
     const arenas = []
     for (const a of this.program.t.trained!.arenas)
       arenas.push({ param: await a.param.read(), m: await a.training!.m.read(), v: await a.training!.v.read() })
     return { step: this.done, arenas }
   }
   restore(s: TrainerState): void {
+    this.#requireIdle()
     const { arenas } = this.program.t.trained!
     if (
       s.arenas.length !== arenas.length ||
@@ -183,7 +227,7 @@ export class Trainer {
 
   destroy(): void {
     this.session.destroy()
-    this.gpu.destroyBuffer(this.#staging)
+    this.#readback.destroy()
     for (const s of [...this.program.buffers.storages(), this.program.stats, this.program.rope.invFreq]) s.destroy()
   }
 }

@@ -90,6 +90,41 @@ describe.each(MODES.filter((m) => m.spare === 0))('$name', (mode) => {
   })
 })
 
+test.each([NaN, Infinity])('a loss of %d skips the update, and so does every step after it until the host says otherwise', async (bad) => {
+  const g = new Graph(MODES[0].traits)
+  const storages: Storage[] = []
+  const leaf = (v: Float32Array<ArrayBuffer>) => {
+    const s = new Storage('test', v.byteLength, 'optimizer').allocate(gpu)
+    s.write(v)
+    storages.push(s)
+    return g.leaf(s, [v.length])
+  }
+  const start = randn([64], 1)
+  const grad = randn([64], 4)
+  const zeros = () => new Float32Array(64)
+  const s = { param: leaf(start), grad: leaf(grad), m: leaf(zeros()), v: leaf(zeros()), lrScale: leaf(f32([1])) }
+  const stats = leaf(new Float32Array(4))
+  const loss = leaf(f32([bad]))
+  optimizerStep([s], stats, { lr: 0.1, step: 1, weightDecay: 0, clip: 0, loss })
+  const session = await Session.create(gpu, new SessionPlan([{ name: 'update', graph: g }]))
+  const [program] = session.programs
+  const step = async () => {
+    s.grad.storage!.write(grad)
+    program.run()
+    return [...(await program.read(s.param))]
+  }
+  try {
+    expect(await step()).toEqual([...start])
+    loss.storage!.write(f32([1]))
+    expect(await step()).toEqual([...start])
+    stats.storage!.write(new Float32Array(4))
+    expect(await step()).not.toEqual([...start])
+  } finally {
+    session.destroy()
+    for (const each of storages) each.destroy()
+  }
+})
+
 test('without clear the gradient stays; wrong lengths are refused', async () => {
   const grad = randn([8], 4)
   const out = await run(({ leaf }) => {

@@ -15,8 +15,9 @@ function requireFlat(op: string, n: number, ...tensors: Tensor[]): void {
 }
 
 /** Norm of all gradients together, and the factor that limits it to `clip` (0: no limit), as torch.nn.utils.clip_grad_norm_.
- * Writes `stats` (f32 [4], see STATS). A gradient that holds a NaN or an infinity, or whose square sum overflows, sets `nonFinite` to 1. */
-export function gradNorm(grads: readonly Tensor[], clip: Dim, stats: Tensor): void {
+ * Writes `stats` (f32 [4], see STATS). A gradient that holds a NaN or an infinity, or whose square sum overflows, sets `nonFinite` to 1, and so does such a
+ * `loss` (f32 [1]); it stays 1 until the host writes it. */
+export function gradNorm(grads: readonly Tensor[], clip: Dim, stats: Tensor, loss: Tensor | null = null): void {
   const g = stats.graph
   if (numel(stats.shape) !== STATS.length) throw new ShapeError('grad_norm', 'stats [4]', stats.shape)
   if (grads.length === 0) throw new ShapeError('grad_norm', 'at least one gradient')
@@ -33,7 +34,7 @@ export function gradNorm(grads: readonly Tensor[], clip: Dim, stats: Tensor): vo
   const partial = g.node('grad_norm partial', [first], grads, null, { rows: first })
   for (const { grad, len, first: at, groups } of parts)
     g.call(sumSquaresKernel, { g: grad, out: partial }, { len, first: at, groups }, { constants: { WORKGROUP } })
-  g.call(gradStatsKernel, { partial, stats }, { len: first, clip }, { constants: { WORKGROUP } })
+  g.call(gradStatsKernel, { partial, stats, loss }, { len: first, clip }, { flags: loss ? ['loss'] : [], constants: { WORKGROUP } })
 }
 
 /** One flat buffer's worth of trained parameters. All f32 of equal length, a multiple of 4. */
