@@ -1,7 +1,15 @@
 /** @file Causal grouped-query attention, family "tile": 64 threads, other rows in tiles through workgroup memory. For GPUs, and wherever subgroups
  * have no fixed size. See shaders/attention_*_tile.wesl. */
 import { ceilDiv, defineKernel } from '../gpu/kernel.ts'
-import { ATTENTION_UNIFORMS, type AttentionSizes } from './attention_sgk.ts'
+import {
+  ATTENTION_UNIFORMS,
+  type AttentionSizes,
+  BACKWARD_FLAGS,
+  DKV_BINDINGS,
+  DQ_BINDINGS,
+  FORWARD_BINDINGS,
+  FORWARD_FLAGS,
+} from './attention_sgk.ts'
 
 const THREADS = 64
 /** SLICES threads share a row of the head; TILE rows lie in workgroup memory. */
@@ -27,7 +35,8 @@ export function tileShape(headDim: number, pass: 'forward' | 'backward'): { SLIC
 export const attentionForwardTileKernel = defineKernel({
   ...shared,
   name: 'attention_forward_tile',
-  bindings: { qkv: 'read', starts: 'read', out: 'write', lse: 'write' },
+  ...FORWARD_FLAGS,
+  bindings: FORWARD_BINDINGS,
   grid: grid('heads'),
 })
 
@@ -35,7 +44,8 @@ export const attentionForwardTileKernel = defineKernel({
 export const attentionDqTileKernel = defineKernel({
   ...shared,
   name: 'attention_dq_tile',
-  bindings: { qkv: 'read', starts: 'read', out: 'read', lse: 'read', dout: 'read', dqkv: 'write', delta: 'write' },
+  ...BACKWARD_FLAGS,
+  bindings: DQ_BINDINGS,
   grid: grid('heads'),
 })
 
@@ -43,6 +53,7 @@ export const attentionDqTileKernel = defineKernel({
 export const attentionDkvTileKernel = defineKernel({
   ...shared,
   name: 'attention_dkv_tile',
-  bindings: { qkv: 'read', starts: 'read', lse: 'read', delta: 'read', dout: 'read', dqkv: 'write' },
+  ...BACKWARD_FLAGS,
+  bindings: DKV_BINDINGS,
   grid: grid('kv_heads'),
 })

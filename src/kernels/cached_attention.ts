@@ -14,7 +14,17 @@ export const appendKvKernel = defineKernel({
 export const cachedAttentionKernel = defineKernel({
   name: 'cached_attention',
   bindings: { qkv: 'read', k_cache: 'read', v_cache: 'read', out: 'write' },
-  uniforms: { tokens: 'u32', position: 'u32', heads: 'u32', kv_heads: 'u32', scale: 'f32', depth: 'u32' },
+  uniforms: {
+    tokens: 'u32',
+    position: 'u32',
+    heads: 'u32',
+    kv_heads: 'u32',
+    depth: 'u32',
+    window: 'u32',
+    q_scale: 'f32',
+    cap: 'f32',
+  },
+  flags: ['softcap'],
   constants: { HEAD_DIM: 64, GROUP: 1 },
   grid: ({ tokens, heads }, { GROUP }) => [tokens, ceilDiv(heads, GROUP)],
 })

@@ -14,9 +14,11 @@ const shapes = [
   { heads: 4, kvHeads: 1, headDim: 12, T: 70, pieces: [63, 1, 1, 1, 4] },
   { heads: 8, kvHeads: 1, headDim: 256, T: 3, pieces: [2, 1] },
   { heads: 3, kvHeads: 3, headDim: 80, T: 33, pieces: [33] },
+  { heads: 6, kvHeads: 2, headDim: 64, T: 150, pieces: [64, 1, 64, 20, 1], softcap: 2, window: 40 },
+  { heads: 2, kvHeads: 1, headDim: 256, T: 70, pieces: [64, 1, 5], softcap: 50, window: 65 },
 ]
 
-describe.each(shapes)('$heads/$kvHeads heads of $headDim, pieces $pieces', ({ T, pieces, ...heads }) => {
+describe.each(shapes)('$heads/$kvHeads heads of $headDim, pieces $pieces, softcap $softcap, window $window', ({ T, pieces, ...heads }) => {
   test('gives what attention over the whole sequence gives', async () => {
     const { headDim, kvHeads } = heads
     const width = (heads.heads + 2 * kvHeads) * headDim

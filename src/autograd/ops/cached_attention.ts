@@ -1,7 +1,7 @@
 /** @file Attention while generating: keys and values of earlier tokens are kept in caches. Not differentiable. */
 import { appendKvKernel, cachedAttentionKernel } from '../../kernels/cached_attention.ts'
 import { type Dim, numel, type Scalar, ShapeError, type Tensor } from '../../tensor/graph.ts'
-import { checkHeads, type Heads } from './attention.ts'
+import { checkHeads, type Heads, type Scores, scoreUniforms } from './attention.ts'
 
 export interface CacheOptions extends Heads {
   /** Tokens already in the cache: where the first new one goes. */
@@ -37,16 +37,24 @@ export function appendKv(qkv: Tensor, kCache: Tensor, vCache: Tensor, o: CacheOp
   )
 }
 
-/** Query i of qkv [n, (H + 2 KV) headDim] stands at position + i and attends to cached keys 0 .. position + i. Returns [n, H headDim]. */
-export function cachedAttention(qkv: Tensor, kCache: Tensor, vCache: Tensor, o: CacheOptions & { readonly scale: number }): Tensor {
+/** Query i of qkv [n, (H + 2 KV) headDim] stands at position + i and attends to cached keys up to position + i, the last `window` of them if that is
+ * given. Returns [n, H headDim]. */
+export function cachedAttention(qkv: Tensor, kCache: Tensor, vCache: Tensor, o: CacheOptions & Scores): Tensor {
   capacity('cached_attention', qkv, kCache, vCache, o)
   const { graph } = qkv
   const out = graph.node('cached_attention', [qkv.shape[0], o.heads * o.headDim], [qkv], null, { rows: qkv.rows })
   graph.call(
     cachedAttentionKernel,
     { qkv, k_cache: kCache, v_cache: vCache, out },
-    { tokens: o.tokens, position: o.position, heads: o.heads, kv_heads: o.kvHeads, scale: o.scale, depth: o.headDim / 4 },
-    { constants: { HEAD_DIM: o.headDim, GROUP: sharedHeads(o) } },
+    {
+      tokens: o.tokens,
+      position: o.position,
+      heads: o.heads,
+      kv_heads: o.kvHeads,
+      depth: o.headDim / 4,
+      ...scoreUniforms('cached_attention', o),
+    },
+    { constants: { HEAD_DIM: o.headDim, GROUP: sharedHeads(o) }, flags: o.softcap === undefined ? [] : ['softcap'] },
   )
   return out
 }

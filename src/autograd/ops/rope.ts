@@ -1,6 +1,6 @@
 /** @file Rotary position embedding (Su et al. 2021, https://arxiv.org/abs/2104.09864) in the half-split layout of Transformers' Llama. */
 import { ropeKernel } from '../../kernels/rope.ts'
-import { ShapeError, type Tensor } from '../../tensor/graph.ts'
+import { ShapeError, type Tensor, type Vjp } from '../../tensor/graph.ts'
 
 export interface RopeOptions {
   /** u32 [M]: position of each row's token in its own sequence. */
@@ -18,17 +18,22 @@ export interface RopeOptions {
  * The memory of qkv is overwritten, and so is that of the gradient that arrives: neither may have another reader. */
 export function rope(qkv: Tensor, o: RopeOptions): Tensor {
   const [m = 0, width = 0] = qkv.shape
-  const half = o.invFreq.shape[0] ?? 0
   if (qkv.shape.length !== 2 || o.heads * o.headDim > width)
     throw new ShapeError('rope', `[M, W] with W of at least ${o.heads} heads of ${o.headDim}`, qkv.shape)
-  if (2 * half > o.headDim) throw new ShapeError('rope', `at most ${o.headDim / 2} frequencies`, o.invFreq.shape)
-  if (o.positions.shape[0] !== m) throw new ShapeError('rope', `a position for each of ${m} rows`, o.positions.shape)
-  return turn(qkv, o, 1)
+  checkRotation('rope', m, o.headDim, o)
+  return turn(qkv, o, 1, (dy) => [() => turn(dy, o, -1)])
 }
 
-function turn(x: Tensor, o: RopeOptions, sign: 1 | -1): Tensor {
+/** Throws where the positions of `m` rows or the frequencies do not fit. */
+export function checkRotation(op: string, m: number, headDim: number, o: { readonly positions: Tensor; readonly invFreq: Tensor }): void {
+  if (2 * o.invFreq.shape[0] > headDim) throw new ShapeError(op, `at most ${headDim / 2} frequencies`, o.invFreq.shape)
+  if (o.positions.shape[0] !== m) throw new ShapeError(op, `a position for each of ${m} rows`, o.positions.shape)
+}
+
+/** The dispatch alone, forwards or back, with whatever gradient the caller says. */
+export function turn(x: Tensor, o: RopeOptions, sign: 1 | -1, vjp: Vjp | null = null): Tensor {
   const half = o.invFreq.shape[0]
-  const y = x.graph.node(sign > 0 ? 'rope' : 'rope_grad', x.shape, [x], sign > 0 ? (dy) => [() => turn(dy, o, -1)] : null, {
+  const y = x.graph.node(sign > 0 ? 'rope' : 'rope_grad', x.shape, [x], vjp, {
     alias: x,
     rows: x.rows,
   })
