@@ -1,6 +1,6 @@
 /** @file What a model family's forward pass is written with: layers over bound parameters, and the places where a method may act. */
 import { checkpoint } from '../autograd/backward.ts'
-import { attention } from '../autograd/ops/attention.ts'
+import { ropeAttention } from '../autograd/ops/attention.ts'
 import { cachedAttention, appendKv } from '../autograd/ops/cached_attention.ts'
 import { addBias, concatColumns, sliceColumns } from '../autograd/ops/columns.ts'
 import { embed, embedWithPrompt } from '../autograd/ops/embedding.ts'
@@ -135,10 +135,11 @@ export class Network {
   attention(qkv: Tensor, layer: number): Tensor {
     const { heads, kvHeads, headDim } = this.o.shape
     const { positions, starts, batch, tokens } = this.o.inputs
-    const turned = rope(qkv, { positions, invFreq: this.#invFreq, heads: heads + kvHeads, headDim, mscale: this.o.rope.attentionFactor })
+    const rotation = { positions, invFreq: this.#invFreq, mscale: this.o.rope.attentionFactor }
     const scale = 1 / Math.sqrt(headDim)
     const mode = this.o.attention
-    if (mode.kind === 'rows') return attention(turned, { heads, kvHeads, headDim, scale, starts, batch, tokens })
+    if (mode.kind === 'rows') return ropeAttention(qkv, { heads, kvHeads, headDim, scale, starts, batch, tokens, rope: rotation })
+    const turned = rope(qkv, { ...rotation, heads: heads + kvHeads, headDim })
     const cache = mode.layers[layer]
     const [k, v] = [cache.k, cache.v].map((s) => this.graph.leaf(s, [mode.capacity, kvHeads * headDim]))
     const o = { heads, kvHeads, headDim, position: mode.position, tokens }
