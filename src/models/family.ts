@@ -21,9 +21,10 @@ export interface ModelConfig extends Shape {
   readonly context: number
   /** The head is the embedding. */
   readonly tied: boolean
-  readonly rope: RopeConfig
-  readonly attentionBias: boolean
-  readonly mlpBias: boolean
+  /** Rotary settings, in the order that `Network.attention` numbers them; none where positions are learned. */
+  readonly ropes: readonly RopeConfig[]
+  /** Logits are c tanh(x / c) with this c. Absent: as they are. */
+  readonly logitSoftcap?: number
   readonly bosId: number | null
   readonly eosIds: readonly number[]
 }
@@ -47,7 +48,7 @@ export type Param =
       readonly use: 'embedding' | 'head'
     }
 
-export interface ModelFamily {
+export interface ModelFamily<C extends ModelConfig = ModelConfig> {
   readonly id: string
   readonly title: string
   /** `architectures` and `model_type` of config.json, `general.architecture` of GGUF. */
@@ -55,16 +56,16 @@ export interface ModelFamily {
   readonly modelTypes: readonly string[]
   readonly gguf: readonly string[]
   /** Throws ModelError naming the field. */
-  readConfig(config: Json): ModelConfig
+  readConfig(config: Json): C
   /** config.json as Hugging Face would have it, from GGUF metadata. */
   ggufConfig(metadata: Metadata, tensorNames: ReadonlySet<string>): Json
   /** Name in a GGUF file of a Hugging Face tensor. */
   ggufName(name: string): string
   /** Rows of a GGUF tensor in Hugging Face's order, where they differ: result[i] is the GGUF row of Hugging Face's row i. */
-  ggufRowOrder(name: string, c: ModelConfig): Uint32Array | null
-  params(c: ModelConfig): readonly Param[]
+  ggufRowOrder(name: string, c: C): Uint32Array | null
+  params(c: C): readonly Param[]
   /** Final normalised hidden states, [rows, C]. */
-  forward(net: Network, c: ModelConfig): Tensor
+  forward(net: Network, c: C): Tensor
 }
 
 /** A whole number field of config.json within bounds. */

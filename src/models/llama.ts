@@ -5,9 +5,14 @@ import { ModelError } from '../errors.ts'
 import { readRope, ropeFrequencies } from '../nn/rope.ts'
 import { idList, integer, type Json, type Metadata, type ModelConfig, type ModelFamily, type Param } from './family.ts'
 
+interface LlamaConfig extends ModelConfig {
+  readonly attentionBias: boolean
+  readonly mlpBias: boolean
+}
+
 const layer = (i: number): string => `model.layers.${i}`
 
-function readConfig(config: Json): ModelConfig {
+function readConfig(config: Json): LlamaConfig {
   const heads = integer(config, 'num_attention_heads', { min: 1, max: 1024 })
   const kvHeads = integer(config, 'num_key_value_heads', { min: 1, max: heads, fallback: heads })
   const hiddenSize = integer(config, 'hidden_size', { min: 4, max: 65_536 })
@@ -40,7 +45,7 @@ function readConfig(config: Json): ModelConfig {
     normEps: eps as number,
     context: integer(config, 'max_position_embeddings', { min: 1, max: 100_000_000, fallback: 2048 }),
     tied: config.tie_word_embeddings === true,
-    rope: readRope(config, headDim),
+    ropes: [readRope(config, headDim)],
     attentionBias: config.attention_bias === true,
     mlpBias: config.mlp_bias === true,
     bosId: idList(config.bos_token_id)[0] ?? null,
@@ -48,7 +53,7 @@ function readConfig(config: Json): ModelConfig {
   }
 }
 
-function params(c: ModelConfig): Param[] {
+function params(c: LlamaConfig): Param[] {
   const { hiddenSize: C, intermediateSize: F } = c
   const biases = { attention: c.attentionBias, mlp: c.mlpBias }
   const linear = (name: string, group: string, rows: number, cols: number, bias: boolean): Param => ({
@@ -146,7 +151,7 @@ function ggufConfig(metadata: Metadata, tensorNames: ReadonlySet<string>): Json 
   }
 }
 
-export const llama: ModelFamily = {
+export const llama: ModelFamily<LlamaConfig> = {
   id: 'llama',
   title: 'Llama',
   architectures: ['LlamaForCausalLM'],

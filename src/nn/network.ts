@@ -1,6 +1,6 @@
 /** @file What a model family's forward pass is written with: layers over bound parameters, and the places where a method may act. */
 import { checkpoint } from '../autograd/backward.ts'
-import { ropeAttention } from '../autograd/ops/attention.ts'
+import { attention, ropeAttention } from '../autograd/ops/attention.ts'
 import { cachedAttention, appendKv } from '../autograd/ops/cached_attention.ts'
 import { addBias, concatColumns, sliceColumns } from '../autograd/ops/columns.ts'
 import { embed, embedWithPrompt } from '../autograd/ops/embedding.ts'
@@ -57,13 +57,30 @@ export interface Shape {
   readonly kvHeads: number
   readonly headDim: number
   readonly normEps: number
+  /** Norms scale by 1 + weight, as Gemma stores them. */
+  readonly onePlusNorms?: boolean
+}
+/** How a layer's attention differs from 1 / sqrt(headDim) over all earlier keys with the first rotary table. */
+export interface AttentionSpec {
+  /** Which of the rotary tables turns queries and keys; null: none does. */
+  readonly rope?: number | null
+  /** Factor on q.k. */
+  readonly scale?: number
+  /** Keys that a query sees, its own included; 0: all before it. */
+  readonly window?: number
+  /** Scores are c tanh(s / c) with this c; 0: as they are. */
+  readonly softcap?: number
 }
 export interface NetworkOptions {
   readonly graph: Graph
   readonly store: ModelStore
   readonly shape: Shape
   readonly inputs: NetworkInputs
-  readonly rope: { readonly invFreq: Storage; readonly attentionFactor: number; readonly pairs: number }
+  /** Rotary frequencies of all tables, and where each lies. */
+  readonly rope: {
+    readonly invFreq: Storage
+    readonly tables: readonly { readonly byteOffset: number; readonly pairs: number; readonly attentionFactor: number }[]
+  }
   readonly hook: LinearHook | null
   readonly attention: AttentionMode
   /** Keep only each block's input and compute the rest again in the backward pass. */
@@ -72,18 +89,18 @@ export interface NetworkOptions {
 
 export class Network {
   readonly graph: Graph
-  readonly #invFreq: Tensor
+  readonly #invFreq: readonly Tensor[]
   readonly #vectors = new Map<string, Tensor>()
   readonly #matrices = new Map<string, Weight>()
   constructor(readonly o: NetworkOptions) {
     this.graph = o.graph
-    this.#invFreq = o.graph.leaf(o.rope.invFreq, [o.rope.pairs])
+    this.#invFreq = o.rope.tables.map(({ pairs, byteOffset }) => o.graph.leaf(o.rope.invFreq, [pairs], { byteOffset }))
   }
 
-  /** Token embeddings, [rows, C], after the prompt if there is one. */
+  /** Token embeddings times `scale`, [rows, C], after the prompt if there is one (as it is). */
   embed(o: { scale?: number } = {}): Tensor {
     const { ids, prompt, batch, textTokens, maxBatch } = this.o.inputs
-    if (prompt) return embedWithPrompt(this.embedding, ids, prompt, { batch, tokens: textTokens, maxBatch })
+    if (prompt) return embedWithPrompt(this.embedding, ids, prompt, { batch, tokens: textTokens, maxBatch, ...o })
     return embed(this.embedding, ids, ids.rows, o)
   }
   get embedding(): Weight {
@@ -96,7 +113,8 @@ export class Network {
   }
 
   rmsNorm(x: Tensor, name: string): Tensor {
-    return rmsNorm(x, this.#vector(name), this.o.shape.normEps)
+    const { normEps, onePlusNorms = false } = this.o.shape
+    return rmsNorm(x, this.#vector(name), normEps, { onePlusWeight: onePlusNorms })
   }
 
   /** The linear layers of a group over a shared input, side by side: [M, sum of outputs], plus `residual`. */
@@ -132,19 +150,24 @@ export class Network {
   }
 
   /** Rotary embedding and causal grouped-query attention over [q | k | v]. */
-  attention(qkv: Tensor, layer: number): Tensor {
+  attention(qkv: Tensor, layer: number, spec: AttentionSpec = {}): Tensor {
     const { heads, kvHeads, headDim } = this.o.shape
     const { positions, starts, batch, tokens } = this.o.inputs
-    const rotation = { positions, invFreq: this.#invFreq, mscale: this.o.rope.attentionFactor }
-    const scale = 1 / Math.sqrt(headDim)
+    const table = spec.rope === undefined ? 0 : spec.rope
+    const rotation = table === null ? null : { positions, invFreq: this.#invFreq[table], mscale: this.o.rope.tables[table].attentionFactor }
+    const { scale = 1 / Math.sqrt(headDim), window = 0, softcap = 0 } = spec
+    const limits = { ...(window > 0 && { window }), ...(softcap > 0 && { softcap }) }
     const mode = this.o.attention
-    if (mode.kind === 'rows') return ropeAttention(qkv, { heads, kvHeads, headDim, scale, starts, batch, tokens, rope: rotation })
-    const turned = rope(qkv, { ...rotation, heads: heads + kvHeads, headDim })
+    if (mode.kind === 'rows') {
+      const o = { heads, kvHeads, headDim, scale, starts, batch, tokens, ...limits }
+      return rotation ? ropeAttention(qkv, { ...o, rope: rotation }) : attention(qkv, o)
+    }
+    const turned = rotation ? rope(qkv, { ...rotation, heads: heads + kvHeads, headDim }) : qkv
     const cache = mode.layers[layer]
     const [k, v] = [cache.k, cache.v].map((s) => this.graph.leaf(s, [mode.capacity, kvHeads * headDim]))
     const o = { heads, kvHeads, headDim, position: mode.position, tokens }
     appendKv(turned, k, v, o)
-    return cachedAttention(turned, k, v, { ...o, scale })
+    return cachedAttention(turned, k, v, { ...o, scale, ...limits })
   }
 
   /** One block of the model; recomputed in the backward pass when asked for. */

@@ -1,6 +1,6 @@
 /** @file One optimizer step as recorded programs: `micro` (forward, loss, backward of one micro-batch, gradients added up), `update` (norm, clip, AdamW),
  * `evaluate` (forward and loss). They share buffers, and their bytes are known before any is made. */
-import { Network } from '../nn/network.ts'
+import { Network, type NetworkOptions } from '../nn/network.ts'
 import { ropeFrequencies } from '../nn/rope.ts'
 import type { ModelStore } from '../nn/store.ts'
 import { sftLoss } from '../objectives/sft.ts'
@@ -33,9 +33,14 @@ export const paddedLength = (seq: number): number => Math.ceil(seq / 8) * 8
 export function ropeBuffer(
   bundle: ModelBundle,
   length: number,
-): { invFreq: Storage; attentionFactor: number; pairs: number; values: Float32Array<ArrayBuffer> } {
-  const { invFreq: values, attentionFactor } = ropeFrequencies(bundle.config.rope, length)
-  return { invFreq: new Storage('rotary frequencies', values.byteLength, 'batch'), attentionFactor, pairs: values.length, values }
+): { readonly invFreq: Storage; readonly tables: NetworkOptions['rope']['tables']; readonly values: Float32Array<ArrayBuffer> } {
+  const made = bundle.config.ropes.map((rope) => ropeFrequencies(rope, length))
+  // Each table at a multiple of 256 bytes, so that it can be bound alone.
+  const stride = Math.max(64, ...made.map((t) => Math.ceil(t.invFreq.length / 64) * 64))
+  const values = new Float32Array(stride * Math.max(1, made.length))
+  made.forEach((t, i) => values.set(t.invFreq, stride * i))
+  const tables = made.map(({ invFreq, attentionFactor }, i) => ({ byteOffset: 4 * stride * i, pairs: invFreq.length, attentionFactor }))
+  return { invFreq: new Storage('rotary frequencies', values.byteLength, 'batch'), tables, values }
 }
 
 export class TrainStep {

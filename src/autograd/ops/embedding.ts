@@ -120,11 +120,16 @@ export function embed(weight: Weight, ids: Tensor, rows: Dim, o: { scale?: numbe
 
 /** A trainable prompt before each sequence's embeddings: row b (P + T) + t is prompt[t] for t < P, else weight[ids[b T + t - P]].
  * Lester et al. 2021, https://arxiv.org/abs/2104.08691. ids: u32 [B T]; prompt: [P, C]. `batch` and `tokens` are B and T; where B is live, `maxBatch`
- * is its largest value. Returns [B (P + T), C]. */
-export function embedWithPrompt(weight: Weight, ids: Tensor, prompt: Tensor, o: { batch: Dim; tokens: Dim; maxBatch?: number }): Tensor {
+ * is its largest value. `scale`: factor on the embeddings, not on the prompt. Returns [B (P + T), C]. */
+export function embedWithPrompt(
+  weight: Weight,
+  ids: Tensor,
+  prompt: Tensor,
+  o: { batch: Dim; tokens: Dim; maxBatch?: number; scale?: number },
+): Tensor {
   requireTable('embed_with_prompt', weight, ids)
   const [P, C] = [prompt.shape[0], weight.cols]
-  const { batch, tokens } = o
+  const { batch, tokens, scale = 1 } = o
   const maxBatch = o.maxBatch ?? (isLive(batch) ? null : batch)
   if (maxBatch === null) throw new ShapeError('embed_with_prompt', 'maxBatch where the batch is live', ids.shape)
   if (prompt.cols !== C || prompt.shape.length !== 2) throw new ShapeError('embed_with_prompt', `a prompt [P, ${C}]`, prompt.shape)
@@ -135,10 +140,10 @@ export function embedWithPrompt(weight: Weight, ids: Tensor, prompt: Tensor, o: 
   const prompting = { prompt, rows: P, tokens }
   const vjp: Vjp = (dy) => [
     (into) => columnSum('prompt grad', { dy, shape: [P, C], rows: batch, stride: times(length, C) }, into),
-    (into) => scatterAdd(weight, ids, count, dy, into, { prompting }),
+    (into) => scatterAdd(weight, ids, count, dy, into, { prompting, scale }),
   ]
   const out = ids.graph.node('embed_with_prompt', [ids.shape[0] + maxBatch * P, C], [prompt, weight.data], vjp, { rows })
-  gather(weight, ids, out, { prompting })
+  gather(weight, ids, out, { prompting, scale })
   return out
 }
 
