@@ -35,7 +35,10 @@ export interface GraphSpec {
 /** What a set of graphs needs, known before anything is allocated. */
 export class SessionPlan {
   readonly plans: readonly Plan[]
+  /** Bytes of each buffer that tensors share, and whose they are. */
   readonly arena: readonly number[]
+  readonly arenaMemory: readonly MemoryClass[]
+  readonly storages: ReadonlySet<Storage>
   readonly bytes: PlannedBytes
   readonly total: number
   constructor(
@@ -53,23 +56,22 @@ export class SessionPlan {
     for (const s of storages) bytes[s.memory] += s.bytes
     // An arena buffer counts for the class of the first plan's slot that lies there.
     const indexes = this.plans.map(arenaIndex)
-    this.arena.forEach((size, a) => {
-      let memory: MemoryClass = 'activations'
-      for (const [p, index] of indexes.entries()) {
-        const slot = index.indexOf(a)
-        if (slot >= 0) {
-          memory = this.plans[p].slots[slot].memory
-          break
-        }
-      }
+    this.arenaMemory = this.arena.map((size, a) => {
+      const p = indexes.findIndex((index) => index.includes(a))
+      const { memory } = this.plans[p].slots[indexes[p].indexOf(a)]
       bytes[memory] += size
+      return memory
     })
+    this.storages = storages
     bytes.batch += staging + specs.reduce((n, s) => n + uniformBytes(s.graph), 0)
     this.bytes = bytes
     this.total = Object.values(bytes).reduce((a, b) => a + b, 0)
   }
 }
 const uniformBytes = (g: Graph): number => Math.max(1, g.calls.length) * UNIFORM_STRIDE
+
+type Within = (memory: MemoryClass, make: () => readonly GPUBuffer[] | Promise<readonly GPUBuffer[]>) => unknown
+const MEMORY_CLASSES: readonly MemoryClass[] = ['weights', 'adapter', 'optimizer', 'batch', 'head', 'activations']
 
 export class Session {
   private constructor(
@@ -79,11 +81,39 @@ export class Session {
     readonly programs: readonly Program[],
   ) {}
 
-  /** Create every buffer and pipeline. Storages are allocated if they are not yet; the session does not own them. */
-  static async create(gpu: Gpu, sessionPlan: SessionPlan): Promise<Session> {
-    for (const p of sessionPlan.plans) for (const s of p.storages) s.allocate(gpu)
-    const arena = sessionPlan.arena.map((size, i) => gpu.createBuffer(size, STORAGE_USAGE, `arena ${i}`))
-    const programs = await Promise.all(sessionPlan.specs.map((spec, i) => Program.compile(gpu, spec, sessionPlan.plans[i], arena)))
+  /** Create every buffer and pipeline. Storages are allocated if they are not yet; the session does not own them. Leaves nothing behind where it fails.
+   * `within` runs the making of each class's buffers, which it gets back: to look whether the GPU went along. */
+  static async create(gpu: Gpu, sessionPlan: SessionPlan, within: Within = (_, make) => make()): Promise<Session> {
+    const { specs, plans, storages, arenaMemory } = sessionPlan
+    const fresh: Storage[] = []
+    const arena: GPUBuffer[] = []
+    const programs: Program[] = []
+    try {
+      for (const memory of MEMORY_CLASSES)
+        await within(memory, () => {
+          const made: GPUBuffer[] = []
+          for (const s of storages)
+            if (s.memory === memory && !s.allocated) {
+              fresh.push(s)
+              made.push(s.allocate(gpu).buffer)
+            }
+          sessionPlan.arena.forEach((size, i) => {
+            if (arenaMemory[i] === memory) made.push((arena[i] = gpu.createBuffer(size, STORAGE_USAGE, `arena ${i}`)))
+          })
+          return made
+        })
+      await within('batch', async () => {
+        const compiled = await Promise.allSettled(specs.map((spec, i) => Program.compile(gpu, spec, plans[i], arena)))
+        for (const c of compiled) if (c.status === 'fulfilled') programs.push(c.value)
+        for (const c of compiled) if (c.status === 'rejected') throw c.reason
+        return []
+      })
+    } catch (e) {
+      for (const p of programs) p.destroy()
+      for (const b of arena) if (b) gpu.destroyBuffer(b)
+      for (const s of fresh) s.destroy()
+      throw e
+    }
     return new Session(gpu, sessionPlan, arena, programs)
   }
   program(name: string): Program {

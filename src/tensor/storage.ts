@@ -57,16 +57,26 @@ export class Storage {
   }
 }
 
-/** Read part of a buffer back through a staging buffer of its own. Not for the hot path. */
+/** Bytes read at once: a buffer of many is read in about 16 parts, so that the copy takes little beside it. */
+const PART = { least: 1 << 18, most: 1 << 24 }
+
+/** Read part of a buffer back through a staging buffer of its own, small beside it. Not for the hot path. */
 export async function readBuffer(gpu: Gpu, buffer: GPUBuffer, byteOffset: number, bytes: number): Promise<ArrayBuffer> {
   const size = Math.ceil(bytes / 4) * 4
-  const staging = gpu.createBuffer(size, 0x1 | 0x8 /* MAP_READ | COPY_DST */, 'read-back')
+  const part = Math.min(size, Math.max(PART.least, Math.min(PART.most, Math.ceil(size / 64) * 4)))
+  const out = new Uint8Array(bytes)
+  const staging = gpu.createBuffer(part, 0x1 | 0x8 /* MAP_READ | COPY_DST */, 'read-back')
   try {
-    const encoder = gpu.device.createCommandEncoder()
-    encoder.copyBufferToBuffer(buffer, byteOffset, staging, 0, size)
-    gpu.device.queue.submit([encoder.finish()])
-    await waitFor(staging.mapAsync(1))
-    return staging.getMappedRange().slice(0, bytes)
+    for (let from = 0; from < size; from += part) {
+      const n = Math.min(part, size - from)
+      const encoder = gpu.device.createCommandEncoder()
+      encoder.copyBufferToBuffer(buffer, byteOffset + from, staging, 0, n)
+      gpu.device.queue.submit([encoder.finish()])
+      await waitFor(staging.mapAsync(1, 0, n))
+      out.set(new Uint8Array(staging.getMappedRange(0, n)).subarray(0, Math.min(n, bytes - from)), from)
+      staging.unmap()
+    }
+    return out.buffer
   } catch (e) {
     throw new GpuError('reading from the GPU failed', {
       why: e instanceof Error ? e.message : String(e),

@@ -1,12 +1,15 @@
 /** @file Runs optimizer steps and evaluations over batches; saves and restores its whole state. The same in a worker, in Node and in tests. */
-import { GpuError, RunError } from '../errors.ts'
+import { RunError } from '../errors.ts'
 import { type Batch, evalBatches } from '../data/collate.ts'
 import type { TokenRows } from '../data/types.ts'
 import type { Gpu } from '../gpu/device.ts'
+import { touch, trial } from '../gpu/trial.ts'
 import { waitFor } from '../gpu/wait.ts'
 import { STATS } from '../autograd/ops/optimizer.ts'
 import { rateAt } from '../optim/schedule.ts'
+import type { MemoryClass } from '../tensor/graph.ts'
 import { Session } from '../tensor/program.ts'
+import type { Storage } from '../tensor/storage.ts'
 import { type Arrival, Readback } from './readback.ts'
 import type { EvalRecord, RunOptions, StepRecord } from './run_config.ts'
 import { type Tunable, TrainStep } from './step.ts'
@@ -39,7 +42,6 @@ export class Trainer {
   /** Submits of the latest step. */
   submits = 0
   readonly #pending: Pending[] = []
-  readonly #readback: Readback
   /** When the latest result came. */
   #arrived = 0
   private constructor(
@@ -47,39 +49,46 @@ export class Trainer {
     readonly o: TrainerOptions,
     readonly program: TrainStep,
     readonly session: Session,
-  ) {
-    this.#readback = new Readback(gpu)
-  }
+    readonly readback: Readback,
+  ) {}
 
-  /** Allocate and compile. The tunable's own buffers must be filled. Throws GpuError where the GPU refuses. */
+  /** Allocate and compile, and use every buffer once, so that what the GPU refuses is found here. The tunable's own buffers must be filled. Throws GpuError
+   * naming the class of memory; then nothing of the trainer is left. */
   static async create(gpu: Gpu, t: Tunable, o: TrainerOptions): Promise<Trainer> {
     const { software, subgroup, maxBindingSize } = gpu.traits
     const program = new TrainStep(t, o, { software, subgroup, maxBindingSize })
-    gpu.device.pushErrorScope('out-of-memory')
-    gpu.device.pushErrorScope('validation')
-    let session: Session | null = null
+    const refusal = (memory: MemoryClass) => ({
+      what: `${ROOM[memory].what} (${(program.plan.bytes[memory] / 1e6).toFixed(1)} MB of ${(program.plan.total / 1e6).toFixed(1)})`,
+      where: `GPU memory, ${memory}`,
+      fix: `${ROOM[memory].fix}; close other tabs that use the GPU`,
+    })
+    const session = await Session.create(gpu, program.plan, (memory, make) =>
+      trial(gpu, refusal(memory), async () => touch(gpu, await make())),
+    )
+    let readback: Readback
     try {
-      for (const s of [...program.buffers.storages(), program.stats, program.rope.invFreq, ...(t.trained?.storages() ?? [])])
-        s.allocate(gpu)
-      session = await Session.create(gpu, program.plan)
-    } finally {
-      const errors = [await gpu.device.popErrorScope(), await gpu.device.popErrorScope()]
-      const error = errors.find((e) => e !== null)
-      if (error) {
-        session?.destroy()
-        for (const s of [...program.buffers.storages(), program.stats, program.rope.invFreq]) s.destroy()
-        throw new GpuError(
-          error.constructor.name === 'GPUOutOfMemoryError' ? 'the GPU has no room for this run' : 'the GPU rejected this run',
-          {
-            why: error.message,
-            fix: 'Use a smaller batch, shorter rows, or recompute activations; close other tabs that use the GPU',
-          },
-        )
-      }
+      // Gradients and moments begin at zero, whoever used them before.
+      const states = (t.trained?.arenas ?? []).flatMap((a) => [a.training!.grad, a.training!.m, a.training!.v])
+      await trial(gpu, refusal('optimizer'), () =>
+        touch(
+          gpu,
+          states.map((s) => s.buffer),
+        ),
+      )
+      readback = await trial(
+        gpu,
+        refusal('batch'),
+        () => new Readback(gpu),
+        (r) => r?.destroy(),
+      )
+    } catch (e) {
+      session.destroy()
+      for (const s of owned(program)) s.destroy()
+      throw e
     }
     program.rope.invFreq.write(program.rope.values)
     t.trained?.arenas.forEach((a, i) => a.training!.lrScale.write(t.trained!.lrScale(i)))
-    return new Trainer(gpu, o, program, session)
+    return new Trainer(gpu, o, program, session, readback)
   }
 
   /** Steps submitted whose results are not here yet. */
@@ -88,7 +97,7 @@ export class Trainer {
   }
   /** Whether another step may be submitted now. */
   get hasRoom(): boolean {
-    return !this.#readback.full
+    return !this.readback.full
   }
 
   /** Submit one optimizer step over its micro-batches, behind those in flight; `take` gets its result. Not without `hasRoom`.
@@ -119,7 +128,7 @@ export class Trainer {
       session.program('micro').record(encoder)
     })
     session.program('update').record(encoder)
-    const result = this.#readback.submit(encoder, [
+    const result = this.readback.submit(encoder, [
       { buffer: buffers.lossSum.buffer, bytes: 4 },
       { buffer: program.stats.buffer, bytes: 16 },
     ])
@@ -179,14 +188,14 @@ export class Trainer {
     for (const b of evalBatches(data, o.batch, o.seq)) {
       if (signal?.aborted) for (const p of pending.splice(0)) await waitFor(p)
       signal?.throwIfAborted()
-      if (this.#readback.full) await take()
+      if (this.readback.full) await take()
       const full = fillUp(b, o.batch)
       const first = buffers.prompt > 0 ? [...firstLabels(b, data), ...new Array<number>(o.batch - b.B).fill(-100)] : null
       buffers.write(full, first)
       const encoder = gpu.device.createCommandEncoder()
       encoder.clearBuffer(buffers.lossSum.buffer)
       session.program('evaluate').record(encoder)
-      pending.push(this.#readback.submit(encoder, [{ buffer: buffers.lossSum.buffer, bytes: 4 }]))
+      pending.push(this.readback.submit(encoder, [{ buffer: buffers.lossSum.buffer, bytes: 4 }]))
       tokens += buffers.count(full, first)
     }
     while (pending.length > 0) await take()
@@ -227,9 +236,23 @@ export class Trainer {
 
   destroy(): void {
     this.session.destroy()
-    this.#readback.destroy()
-    for (const s of [...this.program.buffers.storages(), this.program.stats, this.program.rope.invFreq]) s.destroy()
+    this.readback.destroy()
+    for (const s of owned(this.program)) s.destroy()
   }
+}
+
+/** Buffers of the trainer alone. */
+const owned = ({ buffers, stats, rope }: TrainStep): Storage[] => [...buffers.storages(), stats, rope.invFreq]
+
+const SMALLER = 'Use a smaller batch with more accumulation, shorter rows, or recompute activations'
+/** What each class of memory is called, and what makes it smaller. */
+const ROOM: Readonly<Record<MemoryClass, { readonly what: string; readonly fix: string }>> = {
+  weights: { what: 'the weights', fix: 'Keep the frozen weights in fewer bits, or use a smaller model' },
+  adapter: { what: 'the trained parameters and their gradients', fix: 'Use a lower rank, fewer layers, or a method that trains less' },
+  optimizer: { what: "the optimizer's states", fix: 'Keep the optimizer in 8 bits, or use a method that trains less' },
+  activations: { what: 'the activations', fix: SMALLER },
+  head: { what: "the loss head's logits", fix: SMALLER },
+  batch: { what: 'the batch', fix: SMALLER },
 }
 
 /** Label of each sequence's first token. */

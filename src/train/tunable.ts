@@ -1,6 +1,7 @@
 /** @file Putting a model and a method together on the GPU: which parameters are trained, where the frozen ones lie, what they start from. */
 import { OptionError } from '../errors.ts'
 import type { Gpu } from '../gpu/device.ts'
+import { touch, trial } from '../gpu/trial.ts'
 import type { AdapterFiles } from '../io/adapter_files.ts'
 import { parseOptions } from '../options.ts'
 import type { AnyMethod, Json } from '../peft/method.ts'
@@ -88,7 +89,22 @@ export class TunableLayout implements Tunable {
     if (!this.borrows)
       await fillStore(gpu, this.bundle, this.#layout, this.#own, { ...o, replacements: initial?.replacements ?? new Map() })
     if (this.adapter) {
-      for (const s of this.adapter.params.storages()) s.allocate(gpu)
+      const { params } = this.adapter
+      const refusal = {
+        what: 'the adapter',
+        where: 'GPU memory, adapter',
+        fix: 'Use a lower rank or fewer layers; close other tabs that use the GPU',
+      }
+      await trial(
+        gpu,
+        refusal,
+        () =>
+          touch(
+            gpu,
+            params.storages().map((s) => s.allocate(gpu).buffer),
+          ),
+        () => params.destroy(),
+      )
       this.adapter.write(this.loaded?.values ?? initial!.values)
     }
   }

@@ -1,7 +1,8 @@
 /** @file What of one model lies on the GPU, and who owns it. The model alone (`base`) is filled when first needed and shared by every layout with the same
  * frozen weights; layouts with weights of their own (full fine-tuning, PiSSA, OLoRA, another dtype) make it go first, if nobody uses it. */
-import { GpuError, RunError } from '../../errors.ts'
+import { RunError } from '../../errors.ts'
 import type { Gpu } from '../../gpu/device.ts'
+import { trial } from '../../gpu/trial.ts'
 import type { AnyMethod, Json } from '../../peft/method.ts'
 import type { ModelBundle } from '../../train/bundle.ts'
 import { Generator } from '../../train/generator.ts'
@@ -28,25 +29,6 @@ interface Kept {
 /** Generators are made for multiples of this many tokens, so that a longer prompt rarely makes a new one. */
 const CAPACITY_STEP = 256
 const CUT = 'Close other tabs that use the GPU, end a paused run, or use a smaller model'
-
-/** Runs `make` and throws what the GPU says about it: allocations fail late and silently otherwise. `undo` frees what was made. */
-export async function guarded<T>(gpu: Gpu, what: string, make: () => Promise<T>, undo: (made: T) => void): Promise<T> {
-  gpu.device.pushErrorScope('out-of-memory')
-  gpu.device.pushErrorScope('validation')
-  let made: { readonly value: T } | null = null
-  try {
-    made = { value: await make() }
-    return made.value
-  } finally {
-    const errors = [await gpu.device.popErrorScope(), await gpu.device.popErrorScope()]
-    const error = errors.find((e) => e !== null)
-    if (error) {
-      if (made) undo(made.value)
-
-      throw new GpuError(`the GPU has no room for ${what}`, { why: error.message, fix: CUT })
-    }
-  }
-}
 
 export class Room {
   #base: TunableLayout | null = null
@@ -111,7 +93,7 @@ export class Room {
     const capacity = Math.ceil((length + virtual) / CAPACITY_STEP) * CAPACITY_STEP
     const mix = mixing || (kept?.mixing ?? false)
     const make = () => Generator.create(this.gpu, t, { capacity, mixing: mix })
-    const generator = await guarded(this.gpu, 'the keys and values of generation', make, (g) => g.destroy())
+    const generator = await trial(this.gpu, { what: 'the keys and values of generation', fix: CUT }, make, (g) => g?.destroy())
     this.#generators.set(t, { generator, mixing: mix })
     return generator
   }

@@ -1,0 +1,122 @@
+/** Planned bytes against every buffer that the device is asked for, and devices with less memory than a run needs. The plan is exact: no tolerance. What
+ * reading a checkpoint takes beside it stays within the 5 % that a plan may be off. */
+import { afterEach, describe, expect, test } from 'vitest'
+import { benchBundle } from '../bench/etude.ts'
+import { makeWeights } from '../bench/model.ts'
+import type { TokenRows } from '../src/data/types.ts'
+import { GpuError } from '../src/errors.ts'
+import type { Json } from '../src/peft/method.ts'
+import type { RunOptions } from '../src/train/run_config.ts'
+import { BatchSource } from '../src/data/collate.ts'
+import { READBACK_BYTES } from '../src/train/readback.ts'
+import { Trainer } from '../src/train/trainer.ts'
+import { findMethod, TunableLayout } from '../src/train/tunable.ts'
+import { DeviceMemory } from './device_memory.ts'
+import { gpu } from './gpu.ts'
+import { RUN, tinyBundle, tinyRows } from './tiny.ts'
+
+let memory: DeviceMemory | null = null
+afterEach(() => {
+  memory?.restore()
+  memory = null
+})
+
+const BENCH = await benchBundle(makeWeights())
+const rows = (): TokenRows => tinyRows({ rows: 4, length: 64 })
+type Case = [name: string, method: string, options: Json, run: Partial<RunOptions>]
+const CASES: Case[] = [
+  ['LoRA', 'lora', { r: 8 }, {}],
+  ['LoRA, recomputed', 'lora', { r: 8 }, { checkpointing: true }],
+  ['LoRA, one long row', 'lora', { r: 8, dropout: 0.1 }, { batch: 1, seq: 128 }],
+  ['DoRA', 'dora', { r: 4 }, {}],
+  ['(IA)³', 'ia3', {}, {}],
+  ['prompt tuning', 'prompt-tuning', { num_virtual_tokens: 8 }, {}],
+  ['every weight', 'full', {}, {}],
+]
+
+describe('the bench model', () => {
+  test.each(CASES)('%s: what is planned is what the device is asked for, to the byte', async (_, method, options, change) => {
+    const o = { ...RUN, batch: 4, seq: 64, ...change }
+    memory = new DeviceMemory(gpu)
+    const layout = { dtype: 'f32', seed: 0, trainable: true, maxBindingSize: gpu.traits.maxBindingSize } as const
+    const t = new TunableLayout(BENCH, findMethod(method), options, layout)
+    await t.fill(gpu)
+    const trainer = await Trainer.create(gpu, t, o)
+    const { plan } = trainer.program
+    try {
+      expect(memory.live).toBe(plan.total)
+      expect(memory.peak).toBe(plan.total)
+      expect(Object.values(plan.bytes).reduce((a, b) => a + b)).toBe(plan.total)
+      const source = new BatchSource(rows(), { batch: o.batch, seq: o.seq, accum: 2, seed: 0, shuffle: false, pack: false })
+      trainer.submit(source.step(), source.data)
+      trainer.submit(source.step(), source.data)
+      await trainer.take()
+      await trainer.take()
+      await trainer.evaluate(rows())
+      expect(memory.peak, 'after steps and an evaluation').toBe(plan.total)
+      await trainer.state()
+      expect(memory.peak / plan.total, 'after a checkpoint').toBeLessThan(1.05)
+      console.log(`${_}: ${(plan.total / 1e6).toFixed(2)} MB planned and allocated, ${(memory.peak / 1e6).toFixed(2)} at most`)
+    } finally {
+      trainer.destroy()
+      t.destroy()
+    }
+    expect([memory.live, memory.buffers.size]).toEqual([0, 0])
+  })
+})
+
+describe('a device with less memory', () => {
+  const run = async (limit: number) => {
+    const bundle = await tinyBundle()
+    memory = new DeviceMemory(gpu, limit)
+    const layout = { dtype: 'f32', seed: 0, trainable: true, maxBindingSize: gpu.traits.maxBindingSize } as const
+    const t = new TunableLayout(bundle, findMethod('lora'), { r: 4 }, layout)
+    let trainer: Trainer | null = null
+    try {
+      await t.fill(gpu)
+      const filled = memory.live
+      trainer = await Trainer.create(gpu, t, RUN)
+      const last = trainer.session.programs.reduce((n, p) => n + p.uniforms.size, READBACK_BYTES)
+      return { error: null, filled, last, plan: trainer.program.plan }
+    } catch (e) {
+      return { error: e, filled: 0, last: 0, plan: null }
+    } finally {
+      trainer?.destroy()
+      t.destroy()
+      expect([memory.live, memory.buffers.size]).toEqual([0, 0])
+      memory.restore()
+    }
+  }
+  test('each class that does not fit is named, with its size and what to do; nothing is left; with enough it goes', async () => {
+    const { error, plan, filled, last } = await run(Infinity)
+    expect(error).toBeNull()
+    const { bytes, total } = plan!
+    const limits = {
+      weights: bytes.weights - 1,
+      adapter: bytes.weights + bytes.adapter - 1,
+      // Its moments are made with the adapter; uniforms and staging buffers come last.
+      batch: filled + 1,
+      head: total - last - bytes.activations - 1,
+      activations: total - last - 1,
+      uniforms: total - 1,
+    }
+    const said = []
+    for (const [name, limit] of Object.entries(limits)) {
+      const { error: e } = await run(limit)
+      expect(e, name).toBeInstanceOf(GpuError)
+      const { what, where, why, fix } = e as GpuError
+      expect(why).toContain('no memory for')
+      expect(fix).toMatch(/Use|Keep|Close/)
+      said.push([what.replace(/ \(.*/, ''), where])
+    }
+    expect(said).toEqual([
+      ['the GPU has no room for the weights', expect.any(String)],
+      ['the GPU has no room for the adapter', 'GPU memory, adapter'],
+      ['the GPU has no room for the batch', 'GPU memory, batch'],
+      ["the GPU has no room for the loss head's logits", 'GPU memory, head'],
+      ['the GPU has no room for the activations', 'GPU memory, activations'],
+      ['the GPU has no room for the batch', 'GPU memory, batch'],
+    ])
+    expect((await run(total)).error).toBeNull()
+  })
+})
