@@ -36,9 +36,9 @@ export const DKV_BINDINGS = { qkv: 'read', starts: 'read', stats: 'read', dout: 
 
 const shared = {
   uniforms: ATTENTION_UNIFORMS,
-  constants: { HEAD_DIM: 64, LANES: 8 },
+  constants: { HEAD_DIM: 64, LANES: 8, ROWS: 2 },
   subgroups: 'required',
-  generate: ({ HEAD_DIM = 0, SUBGROUP = 0 }: Readonly<Record<string, number>>) => rowFunctions(HEAD_DIM, SUBGROUP),
+  generate: ({ HEAD_DIM = 0, SUBGROUP = 0, ROWS = 0 }: Readonly<Record<string, number>>) => rowFunctions(HEAD_DIM, SUBGROUP, ROWS),
 } as const
 export type AttentionSizes = Readonly<Record<'batch' | 'tokens' | 'heads' | 'kv_heads', number>>
 
@@ -48,7 +48,7 @@ export const attentionForwardSgkKernel = defineKernel({
   name: 'attention_forward_sgk',
   ...FORWARD_FLAGS,
   bindings: FORWARD_BINDINGS,
-  grid: ({ batch, tokens, heads }: AttentionSizes, { LANES }) => [ceilDiv(tokens, LANES), heads, batch],
+  grid: ({ batch, tokens, heads }: AttentionSizes, { LANES, ROWS }) => [ceilDiv(tokens, LANES * ROWS), heads, batch],
 })
 
 /** The query columns of dqkv, and the second of stats: delta = rowsum(dout * out). */
@@ -57,7 +57,7 @@ export const attentionDqSgkKernel = defineKernel({
   name: 'attention_dq_sgk',
   ...BACKWARD_FLAGS,
   bindings: DQ_BINDINGS,
-  grid: ({ batch, tokens, heads }: AttentionSizes, { LANES }) => [ceilDiv(tokens, LANES), heads, batch],
+  grid: ({ batch, tokens, heads }: AttentionSizes, { LANES, ROWS }) => [ceilDiv(tokens, LANES * ROWS), heads, batch],
 })
 
 /** The key and value columns of dqkv, summed over the query heads of a group. */
@@ -66,5 +66,5 @@ export const attentionDkvSgkKernel = defineKernel({
   name: 'attention_dkv_sgk',
   ...BACKWARD_FLAGS,
   bindings: DKV_BINDINGS,
-  grid: ({ batch, tokens, kv_heads }: AttentionSizes, { LANES }) => [ceilDiv(tokens, LANES), kv_heads, batch],
+  grid: ({ batch, tokens, kv_heads }: AttentionSizes, { LANES, ROWS }) => [ceilDiv(tokens, LANES * ROWS), kv_heads, batch],
 })

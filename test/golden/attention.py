@@ -48,6 +48,8 @@ def case(batch, tokens, heads, kv, dim, starts="causal", stride=1, std=1.0, soft
     if starts == "packed":
         # Segments of uneven lengths, different in each row of the batch.
         first = torch.stack([torch.tensor([max(c for c in range(b, i + 1) if (c - b) % (7 + b) == 0) if i >= b else 0 for i in range(tokens)]) for b in range(batch)])
+    elif starts == "ragged":
+        first = torch.repeat_interleave(torch.tensor([0, 1, 211, 214, 278, 501]), torch.tensor([1, 210, 3, 64, 223, 99])).expand(batch, -1)
     elif starts == "window":
         first = (t - 8).clamp(min=0).expand(batch, -1)
     else:
@@ -94,6 +96,7 @@ cases = [
     case(1, 40, 2, 1, 64, "causal", 23, pairs=32, mscale=1.2),
     case(1, 17, 2, 1, 12, "causal", 1, pairs=3, mscale=0.8),
     case(1, 17, 2, 2, 80, "causal", 13, pairs=16),
+    case(1, 600, 2, 1, 16, "ragged", 61),
     case(1, 24, 2, 1, 256, "causal", 29, 1.5, pairs=128, softcap=50.0, window=9, scale=0.07),
 ]
 pathlib.Path(__file__).with_suffix(".json").write_text(json.dumps({"cases": cases}))

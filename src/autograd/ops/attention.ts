@@ -67,7 +67,10 @@ export function attention(qkv: Tensor, o: AttentionOptions): Tensor {
   const { software, subgroup } = graph.target
   // Broadcasts within a subgroup win where loads are dear, workgroup memory where it is real: measured on lavapipe and SwiftShader.
   const sgk = software && subgroup > 0
-  const constants = (pass: 'forward' | 'backward') => ({ HEAD_DIM: o.headDim, ...(sgk ? { LANES: subgroup } : tileShape(o.headDim, pass)) })
+  const constants = (pass: 'forward' | 'backward') => ({
+    HEAD_DIM: o.headDim,
+    ...(sgk ? { LANES: subgroup, ROWS: o.headDim > 128 ? 1 : 2 } : tileShape(o.headDim, pass)),
+  })
   const capped = o.softcap === undefined ? [] : (['softcap'] as const)
   // Of each row and head: log-sum-exp, then room for what the gradient by q leaves for that by k and v.
   const stats = graph.node('attention_stats', [m, o.heads, 2], [qkv], null)
