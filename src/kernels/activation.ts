@@ -22,6 +22,12 @@ const ACTIVATIONS = {
     f: 'return 0.5 * x * (1.0 + erf(0.7071067812 * x));',
     df: 'return 0.5 * (1.0 + erf(0.7071067812 * x)) + 0.3989422804 * x * exp(-0.5 * x * x);',
   },
+  // By comparison, so that NaN stays NaN.
+  relu: {
+    helpers: '',
+    f: 'return select(x, vec4f(0.0), x < vec4f(0.0));',
+    df: 'return select(vec4f(0.0), vec4f(1.0), x > vec4f(0.0));',
+  },
 } as const
 export type Activation = keyof typeof ACTIVATIONS
 const NAMES = Object.keys(ACTIVATIONS) as Activation[]

@@ -22,7 +22,7 @@ export const gatherKernel = defineKernel({
 })
 
 /** out[ids[i] - first] += scale · dy[i]: the gradient of `gatherKernel`, without atomics. A lane owns four columns of the ids in its bucket
- * (id mod buckets) and goes through all ids in order, so the sum is always the same. Rows of dy are laid out as the gather wrote them. */
+ * (id mod buckets) and goes through all ids in order, so the sum is always the same. The id `skip` adds nothing. Rows of dy are laid out as the gather wrote them. */
 export const scatterAddKernel = defineKernel({
   name: 'scatter_add',
   bindings: { ids: 'read', dy: 'read', out: 'write' },
@@ -35,6 +35,7 @@ export const scatterAddKernel = defineKernel({
     tokens: 'u32',
     scale: 'f32',
     buckets: 'u32',
+    skip: 'u32',
   },
   constants: { WORKGROUP: 64 },
   grid: ({ width, buckets }, { WORKGROUP }) => [ceilDiv(width, WORKGROUP), buckets],

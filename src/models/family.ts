@@ -17,6 +17,8 @@ export interface ModelConfig extends Shape {
   readonly hiddenSize: number
   readonly intermediateSize: number
   readonly layers: number
+  /** Width of the embedding and of the head, where it is not `hiddenSize`. */
+  readonly embeddingSize?: number
   /** Longest sequence it was made for, tokens. */
   readonly context: number
   /** The head is the embedding. */
@@ -28,6 +30,9 @@ export interface ModelConfig extends Shape {
   readonly bosId: number | null
   readonly eosIds: readonly number[]
 }
+
+/** Width of a token's embedding, and of what the head takes. */
+export const embeddingSize = (c: ModelConfig): number => c.embeddingSize ?? c.hiddenSize
 
 /** A parameter, by its Hugging Face name. */
 export type Param =
@@ -45,7 +50,7 @@ export type Param =
       /** Tensor name. */ readonly name: string
       readonly rows: number
       readonly cols: number
-      readonly use: 'embedding' | 'head'
+      readonly use: 'embedding' | 'head' | 'position'
     }
 
 export interface ModelFamily<C extends ModelConfig = ModelConfig> {
@@ -64,6 +69,10 @@ export interface ModelFamily<C extends ModelConfig = ModelConfig> {
   /** Rows of a GGUF tensor in Hugging Face's order, where they differ: result[i] is the GGUF row of Hugging Face's row i. */
   ggufRowOrder(name: string, c: C): Uint32Array | null
   params(c: C): readonly Param[]
+  /** Other names under which safetensors may hold a tensor. */
+  aliases?(name: string): readonly string[]
+  /** Whether a linear layer (by its module path) is a Conv1D in Transformers: safetensors then hold its weight as [in, out], and PEFT calls that fan_in_fan_out. */
+  conv1d?(name: string): boolean
   /** Final normalised hidden states, [rows, C]. */
   forward(net: Network, c: C): Tensor
 }

@@ -5,7 +5,7 @@ import { cachedAttention, appendKv } from '../autograd/ops/cached_attention.ts'
 import { addBias, concatColumns, sliceColumns } from '../autograd/ops/columns.ts'
 import { embed, embedWithPrompt } from '../autograd/ops/embedding.ts'
 import { linear, type RowRange } from '../autograd/ops/linear.ts'
-import { rmsNorm } from '../autograd/ops/norm.ts'
+import { layerNorm, rmsNorm } from '../autograd/ops/norm.ts'
 import { add } from '../autograd/ops/pointwise.ts'
 import { rope } from '../autograd/ops/rope.ts'
 import { type Dim, type Graph, type Scalar, ShapeError, type Tensor } from '../tensor/graph.ts'
@@ -57,6 +57,8 @@ export interface Shape {
   readonly kvHeads: number
   readonly headDim: number
   readonly normEps: number
+  /** The id whose embedding learns nothing from being read: Transformers hands pad_token_id to the embedding as its padding_idx. */
+  readonly paddingId?: number | null
   /** Norms scale by 1 + weight, as Gemma stores them. */
   readonly onePlusNorms?: boolean
 }
@@ -101,7 +103,14 @@ export class Network {
   embed(o: { scale?: number } = {}): Tensor {
     const { ids, prompt, batch, textTokens, maxBatch } = this.o.inputs
     if (prompt) return embedWithPrompt(this.embedding, ids, prompt, { batch, tokens: textTokens, maxBatch, ...o })
-    return embed(this.embedding, ids, ids.rows, o)
+    return embed(this.embedding, ids, ids.rows, { ...o, skip: this.o.shape.paddingId ?? null })
+  }
+  /** The learned vector of each row's position, [rows, C]. The table's first `offset` rows belong to no position. */
+  positions(o: { offset?: number } = {}): Tensor {
+    const table = this.o.store.positions
+    if (!table) throw new ShapeError('network', 'a table of positions')
+    const { positions } = this.o.inputs
+    return embed(this.#matrix('positions', () => bindMatrix(this.graph, table)), positions, positions.rows, o) // prettier-ignore
   }
   get embedding(): Weight {
     return this.#matrix('embedding', () => bindMatrix(this.graph, this.o.store.embedding))
@@ -115,6 +124,11 @@ export class Network {
   rmsNorm(x: Tensor, name: string): Tensor {
     const { normEps, onePlusNorms = false } = this.o.shape
     return rmsNorm(x, this.#vector(name), normEps, { onePlusWeight: onePlusNorms })
+  }
+
+  /** LayerNorm by a module's weight and bias. */
+  layerNorm(x: Tensor, module: string): Tensor {
+    return layerNorm(x, this.#vector(`${module}.weight`), this.#vector(`${module}.bias`), this.o.shape.normEps)
   }
 
   /** The linear layers of a group over a shared input, side by side: [M, sum of outputs], plus `residual`. */

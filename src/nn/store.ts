@@ -40,6 +40,8 @@ export interface ModelStore {
   readonly embedding: MatrixStore
   /** Null: the head is the embedding. */
   readonly head: MatrixStore | null
+  /** A vector for each position; null: positions are rotations. */
+  readonly positions: MatrixStore | null
 }
 
 export function bindVector(g: Graph, v: VectorStore): Tensor {

@@ -3,6 +3,7 @@ import { ModelError } from '../errors.ts'
 import { toFloat32 } from '../io/dequantize.ts'
 import type { ModelFiles } from '../io/model_files.ts'
 import { gatherRows } from '../io/repack.ts'
+import { transposed } from '../io/transposed.ts'
 import type { StoredTensor } from '../io/source.ts'
 import type { Json, ModelConfig, ModelFamily, Param } from '../models/family.ts'
 import { familyOf, familyOfGguf } from '../models/registry.ts'
@@ -43,8 +44,12 @@ export function openBundle(files: ModelFiles): ModelBundle {
 
 /** The stored tensor of a Hugging Face name. Throws ModelError when it is missing or has another shape. */
 export function stored(b: Pick<ModelBundle, 'files' | 'family' | 'config'>, name: string, shape: readonly number[]): StoredTensor {
-  const inFile = b.files.kind === 'gguf' ? b.family.ggufName(name) : name
-  const t = b.files.tensors.get(inFile)
+  const gguf = b.files.kind === 'gguf'
+  const names = gguf ? [b.family.ggufName(name)] : [name, ...(b.family.aliases?.(name) ?? [])]
+  const inFile = names.find((n) => b.files.tensors.has(n)) ?? names[0]
+  const found = b.files.tensors.get(inFile)
+  const t =
+    found && !gguf && b.family.conv1d?.(name.replace(/\.weight$/, '')) === true && found.shape.length === 2 ? transposed(found) : found
   const where = `${b.files.name}, tensor ${inFile}`
   if (!t)
     throw new ModelError('the tensor is missing', {

@@ -84,13 +84,18 @@ export function modelFiles(
   }
   const types = new Set<string>()
   const tensors = bundle.params.flatMap((p): TensorStream[] => {
-    const own: { name: string; shape: readonly number[] }[] = [{ name: tensorName(p), shape: paramShape(p) }]
+    const own: { name: string; shape: readonly number[]; turned?: boolean }[] = [
+      { name: tensorName(p), shape: paramShape(p), turned: p.kind === 'linear' && bundle.family.conv1d?.(p.name) === true },
+    ]
     if (p.kind === 'linear' && p.bias) own.push({ name: `${p.name}.bias`, shape: [p.rows] })
-    return own.map(({ name, shape }) => {
+    return own.map(({ name, shape, turned }) => {
       const source = stored(bundle, name, shape).type
       const type = source === 'F32' || source === 'BF16' ? source : source === 'F64' ? 'F32' : numel(shape) === shape[0] ? 'F32' : 'F16'
       types.add(type)
-      return { name, type, shape, load: async () => fromFloat32(type, await (values.get(name)?.() ?? readFloats(bundle, name, shape))) }
+      const load = async (): Promise<Float32Array<ArrayBuffer>> => values.get(name)?.() ?? readFloats(bundle, name, shape)
+      return turned
+        ? { name, type, shape: [shape[1], shape[0]], load: async () => fromFloat32(type, transpose(await load(), shape[0], shape[1])) }
+        : { name, type, shape, load: async () => fromFloat32(type, await load()) }
     })
   })
   const dtype = types.has('F16') ? 'float16' : types.has('BF16') ? 'bfloat16' : 'float32'
@@ -117,4 +122,11 @@ export function modelFiles(
     },
     ...(o.manifest ? [manifestFile(o.manifest)] : []),
   ]
+}
+
+/** [R, C] as [C, R]. */
+function transpose(values: Float32Array, R: number, C: number): Float32Array<ArrayBuffer> {
+  const out = new Float32Array(values.length)
+  for (let r = 0; r < R; r++) for (let c = 0; c < C; c++) out[c * R + r] = values[r * C + c]
+  return out
 }

@@ -66,7 +66,7 @@ export class Generator {
       if (o.stopIds.includes(id)) return { ids: made, stopped: 'eos' }
       made.push(id)
       if (o.onToken?.(id, made) === true) return { ids: made, stopped: 'stop' }
-      if (made.length === o.maxTokens || this.#position + 1 > this.capacity) break
+      if (made.length === o.maxTokens || this.#position + 1 > this.programs.limit) break
       logits = await this.#feed([id])
     }
     return { ids: made, stopped: 'length' }
@@ -77,11 +77,14 @@ export class Generator {
     const p = this.programs
     const P = this.#position === 0 ? p.prompt : 0
     if (ids.length === 0) throw new RunError('there is no token to start from', { where: 'prompt', fix: 'Write at least one character' })
-    if (this.#position + P + ids.length > this.capacity)
-      throw new RunError(`${ids.length + P} tokens do not fit the ${this.capacity} that were set aside`, {
-        where: 'prompt',
-        fix: 'Use a shorter prompt',
-      })
+    if (this.#position + P + ids.length > p.limit)
+      throw new RunError(
+        `${this.#position + P + ids.length} tokens do not fit ${p.limit}: what was set aside, or all positions that the model has`,
+        {
+          where: 'prompt',
+          fix: 'Use a shorter prompt',
+        },
+      )
     const bad = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= p.vocab)
     if (bad !== undefined)
       throw new RunError(`token id ${bad} is not in the vocabulary of ${p.vocab}`, { where: 'ids', fix: "Use the model's own tokenizer" })
@@ -119,6 +122,8 @@ class Programs {
   readonly logits: Storage
   readonly rope: ReturnType<typeof ropeBuffer>
   readonly vocab: number
+  /** Longest sequence, tokens: positions that were learned are as many as they are. */
+  readonly limit: number
   readonly prompt: number
   readonly specs: readonly GraphSpec[]
   /** Made for generation. */
@@ -133,6 +138,7 @@ class Programs {
   ) {
     const { config } = t.bundle
     this.vocab = config.vocabSize
+    this.limit = config.ropes.length > 0 ? capacity : Math.min(capacity, config.context)
     this.prompt = t.adapter?.virtualTokens ?? 0
     this.positions = new Storage('generation positions', (CHUNK + this.prompt) * 4, 'batch')
     this.logits = new Storage('next-token logits', this.vocab * 4, 'head')

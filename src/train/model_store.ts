@@ -26,7 +26,7 @@ interface MatrixSpec {
   readonly members: readonly Member[]
   readonly cols: number
   readonly format: WeightFormat
-  readonly use: { readonly group: string } | 'embedding' | 'head'
+  readonly use: { readonly group: string } | 'embedding' | 'head' | 'position'
 }
 export interface StoreLayout {
   readonly store: ModelStore
@@ -117,7 +117,7 @@ export function layoutStore(b: ModelBundle, o: StoreOptions): StoreLayout {
     if (typeof use !== 'string') groups.set(use.group, [...(groups.get(use.group) ?? []), matrices[i]])
   })
   return {
-    store: { groups, vectors: vectorStores, embedding: of('embedding')!, head: of('head') },
+    store: { groups, vectors: vectorStores, embedding: of('embedding')!, head: of('head'), positions: of('position') },
     storages,
     notes: conversionNotes(b, specs),
   }
@@ -146,8 +146,8 @@ export interface FillOptions {
 /** Allocate the buffers and read every parameter into its place. Frees what it made when it fails or is cancelled. */
 export async function fillStore(gpu: Gpu, b: ModelBundle, layout: StoreLayout, trained: ParamSet | null, o: FillOptions): Promise<void> {
   const { store } = layout
-  const matrices = [store.embedding, ...(store.head ? [store.head] : []), ...[...store.groups.values()].flat()]
-  const tables = new Set<MatrixStore>([store.embedding, ...(store.head ? [store.head] : [])])
+  const tables = new Set([store.embedding, store.head, store.positions].filter((m) => m !== null))
+  const matrices = [...tables, ...[...store.groups.values()].flat()]
   const total = b.files.fileBytes
   let done = 0
   gpu.device.pushErrorScope('out-of-memory')
@@ -223,16 +223,15 @@ async function fillMatrix(
 
 /** A norm's weight, or the biases of a fused layer, one after another. */
 async function fillVector(b: ModelBundle, name: string, v: VectorStore): Promise<void> {
-  const isBias = name.endsWith('.bias')
-  const parts = isBias
-    ? name
-        .slice(0, -'.bias'.length)
-        .split(' | ')
-        .map((m) => `${m}.bias`)
-    : [name]
+  const own = b.params.find((p) => p.kind === 'vector' && p.name === name)
+  const biases = (): string[] =>
+    name
+      .slice(0, -'.bias'.length)
+      .split(' | ')
+      .map((m) => `${m}.bias`)
   let offset = 0
-  for (const part of parts) {
-    const p = b.params.find((q) => (isBias ? q.kind === 'linear' && `${q.name}.bias` === part : q.kind === 'vector' && q.name === part))
+  for (const part of own ? [name] : biases()) {
+    const p = own ?? b.params.find((q) => q.kind === 'linear' && `${q.name}.bias` === part)
     if (!p || p.kind === 'table') throw new Error(`no parameter ${part}`)
     const values = await readFloats(b, part, [p.kind === 'linear' ? p.rows : p.size])
     v.data.storage.write(values, v.data.byteOffset + offset * 4)

@@ -1,5 +1,6 @@
 /** @file One optimizer step as recorded programs: `micro` (forward, loss, backward of one micro-batch, gradients added up), `update` (norm, clip, AdamW),
  * `evaluate` (forward and loss). They share buffers, and their bytes are known before any is made. */
+import { OptionError } from '../errors.ts'
 import { Network, type NetworkOptions } from '../nn/network.ts'
 import { ropeFrequencies } from '../nn/rope.ts'
 import type { ModelStore } from '../nn/store.ts'
@@ -61,6 +62,13 @@ export class TrainStep {
     target: TargetTraits,
   ) {
     const P = t.adapter?.virtualTokens ?? 0
+    const { ropes, context } = t.bundle.config
+    if (ropes.length === 0 && P + run.seq > context)
+      throw new OptionError(`rows of ${P + run.seq} tokens, and the model has ${context} positions`, {
+        where: 'seq',
+        why: 'each position has a vector of its own, learned in training: there is none beyond the last',
+        fix: `Use at most ${context - P}`,
+      })
     this.buffers = new BatchBuffers(run.batch, paddedLength(run.seq), P)
     this.rope = ropeBuffer(t.bundle, P + run.seq)
     const specs = [

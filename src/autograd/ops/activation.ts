@@ -32,3 +32,5 @@ export const swiglu = (gateUp: Tensor): Tensor => gate('swiglu', 'silu', gateUp)
 export const gatedGelu = (gateUp: Tensor, form: 'tanh' | 'erf'): Tensor => gate('gated_gelu', `gelu_${form}`, gateUp)
 /** x Φ(x), exact ('erf') or by its tanh approximation, as torch's gelu. Hendrycks & Gimpel 2016, https://arxiv.org/abs/1606.08415. */
 export const gelu = (x: Tensor, form: 'tanh' | 'erf'): Tensor => activation(`gelu_${form}`, x, false)
+/** max(x, 0); its derivative at 0 is 0, as torch has it. */
+export const relu = (x: Tensor): Tensor => activation('relu', x, false)

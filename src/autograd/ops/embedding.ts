@@ -11,6 +11,14 @@ interface Prompting {
   readonly rows: number
   readonly tokens: Dim
 }
+interface Lookup {
+  readonly scale?: number
+  /** Added to each id, modulo 2³². */
+  readonly offset?: number
+  readonly prompting?: Prompting | null
+  /** An id whose row gets no gradient from here. */
+  readonly skip?: number | null
+}
 /** Rows first … first + rows - 1 of a table, small enough to bind. */
 export interface TableChunk {
   readonly first: number
@@ -42,8 +50,8 @@ export function tableChunks({ format, rows, cols, data, scales }: Weight): Table
 }
 
 /** out = rows of the table; ids that name no row of it give zeros. */
-function gather(table: Weight, ids: Tensor, out: Tensor, o: { scale?: number; prompting?: Prompting | null } = {}): void {
-  const { prompting = null, scale = 1 } = o
+function gather(table: Weight, ids: Tensor, out: Tensor, o: Lookup = {}): void {
+  const { prompting = null, scale = 1, offset = 0 } = o
   tableChunks(table).forEach(({ first, rows, data, scales }, i) => {
     out.graph.call(
       gatherKernel,
@@ -51,7 +59,7 @@ function gather(table: Weight, ids: Tensor, out: Tensor, o: { scale?: number; pr
       {
         rows: out.rows,
         width: table.cols / 4,
-        first,
+        first: (first - offset) >>> 0,
         table_rows: rows,
         prompt_rows: prompting?.rows ?? 0,
         tokens: prompting?.tokens ?? 1,
@@ -63,19 +71,12 @@ function gather(table: Weight, ids: Tensor, out: Tensor, o: { scale?: number; pr
 }
 
 /** Gradient of the table: dy's rows added where their ids say. */
-function scatterAdd(
-  table: Weight,
-  ids: Tensor,
-  count: Dim,
-  dy: Tensor,
-  into: Tensor | null,
-  o: { scale?: number; prompting?: Prompting | null },
-): Tensor {
+function scatterAdd(table: Weight, ids: Tensor, count: Dim, dy: Tensor, into: Tensor | null, o: Lookup): Tensor {
   const g = dy.graph
   const width = table.cols / 4
   const out = into ?? g.node('embed dweight', [table.rows, table.cols], [dy], null, { rows: table.rows })
   if (!into) g.call(fillKernel, { out }, { len: table.rows * width, value: 0 })
-  const { prompting = null, scale = 1 } = o
+  const { prompting = null, scale = 1, offset = 0, skip = null } = o
   for (const { first, rows, data } of tableChunks({ ...table, data: out }))
     g.call(
       scatterAddKernel,
@@ -84,12 +85,13 @@ function scatterAdd(
       {
         count,
         width,
-        first,
+        first: (first - offset) >>> 0,
         table_rows: rows,
         prompt_rows: prompting?.rows ?? 0,
         tokens: prompting?.tokens ?? 1,
         scale,
         buckets: g.target.software ? 1 : 64,
+        skip: skip ?? 0xffffffff,
       },
     )
   return out
@@ -103,9 +105,10 @@ function requireTable(op: string, { cols, data, scales, format }: Weight, ids: T
   if (scales && cols % 32) throw new ShapeError(op, 'columns in blocks of 32 for a quantised table', [cols])
 }
 
-/** scale · weight[ids]. weight: [V, C] in any format, trainable if f32; C a multiple of 4. ids: u32 [M], below V (others give zeros).
+/** scale · weight[ids + offset]. weight: [V, C] in any format, trainable if f32; C a multiple of 4. ids: u32 [M], below V - offset (others give zeros).
+ * `skip`: an id whose row learns nothing from being looked up, as torch's padding_idx.
  * `rows`: how many ids count. Returns [M, C]. */
-export function embed(weight: Weight, ids: Tensor, rows: Dim, o: { scale?: number } = {}): Tensor {
+export function embed(weight: Weight, ids: Tensor, rows: Dim, o: Omit<Lookup, 'prompting'> = {}): Tensor {
   requireTable('embed', weight, ids)
   const out = ids.graph.node(
     'embed',
