@@ -51,7 +51,10 @@ function declares(m: AnyMethod): void {
   })
 }
 
-function roundTrip(m: AnyLinearMethod | AnyInputMethod, facts = { baseModel: 'base', hiddenSize: 32, layers: 2, heads: 2 }): void {
+function roundTrip(
+  m: AnyLinearMethod | AnyInputMethod,
+  facts = { baseModel: 'base', embeddingSize: 32, layers: 2, heads: 2, fanInFanOut: false },
+): void {
   test.each(variantsOf(m.options).map((v) => [label(v), v] as const))('%s survives its adapter_config.json', (_, v) => {
     const o = parseOptions(m.options, v)
     const paths = ['model.layers.0.mlp.down_proj', 'model.layers.0.self_attn.q_proj']

@@ -11,6 +11,7 @@ import { FileError, ModelError, OptionError } from '../errors.ts'
 import { readAdapter } from '../io/adapter_files.ts'
 import { openModel } from '../io/model_files.ts'
 import { fromPath, readPath } from '../io/node_source.ts'
+import { embeddingSize } from '../models/family.ts'
 import { parseOptions } from '../options.ts'
 import type { AnyInputMethod, AnyLinearMethod, Json } from '../peft/method.ts'
 import { METHODS } from '../peft/registry.ts'
@@ -79,7 +80,15 @@ function contradicts(
   value: unknown,
   { config }: ModelBundle,
 ): boolean {
-  const facts = { targets: ['x'], paths: ['x'], baseModel: '', hiddenSize: config.hiddenSize, layers: config.layers, heads: config.heads }
+  const facts = {
+    targets: ['x'],
+    paths: ['x'],
+    baseModel: '',
+    embeddingSize: embeddingSize(config),
+    layers: config.layers,
+    heads: config.heads,
+    fanInFanOut: false,
+  }
   const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b)
   if (same(options[name], value)) return false
   const wanted = parseOptions(method.options, { ...options, [name]: value })

@@ -74,7 +74,7 @@ export const dora = defineLinear<typeof LORA_OPTIONS, Param>({
     const { options, params } = standaloneFactors(p, start, o)
     return { options, params: { ...params, lora_magnitude_vector: new Float32Array(p.lora_magnitude_vector) } }
   },
-  toConfig: (o, { targets }) => loraConfig(o, targets, true),
+  toConfig: (o, facts) => loraConfig(o, facts, true),
   matches: (c) => c.use_dora === true,
   fromConfig: loraFromConfig,
 })

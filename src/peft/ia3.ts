@@ -6,24 +6,42 @@ import { names, type Values } from '../options.ts'
 import { defineLinear } from './method.ts'
 import { configTargets, requireOff, selectTargets } from './targets.ts'
 
+/** Keys, values and the feed-forward block's second layer, by what families call them (peft/utils/constants.py). Where the first names are chosen and a model
+ * has none of them, the first others that it has all of are taken. */
+const KINDS = [
+  { targets: ['k_proj', 'v_proj', 'down_proj'], feedForward: 'down_proj' },
+  { targets: ['k_proj', 'v_proj', 'fc2'], feedForward: 'fc2' },
+  { targets: ['c_attn', 'mlp.c_proj'], feedForward: 'mlp.c_proj' },
+  { targets: ['qkv_proj', 'down_proj'], feedForward: 'down_proj' },
+] as const
 const OPTIONS = {
   target_modules: names({
     label: 'Target modules',
-    help: 'Layers that are scaled.',
-    default: ['k_proj', 'v_proj', 'down_proj'],
+    help: 'Layers that are scaled. The default means keys, values and the second feed-forward layer, whatever the model calls them.',
+    default: KINDS[0].targets,
     suggestions: ['all-linear'],
   }),
   feedforward_modules: names({
     label: 'Feed-forward modules',
     help: 'Those of the targets whose input is scaled instead of their output.',
-    default: ['down_proj'],
+    default: [KINDS[0].feedForward],
     suggestions: [],
   }),
 } as const
 /** Matches no module: a list of names may not be empty. */
 const NONE = '(none)'
-const isFeedForward = (name: string, o: Values<typeof OPTIONS>): boolean =>
-  o.feedforward_modules.some((f) => name === f || name.endsWith(`.${f}`))
+const same = (a: readonly string[], b: readonly string[]): boolean => [...a].sort().join() === [...b].sort().join()
+const isNamed = (path: string, name: string): boolean => path === name || path.endsWith(`.${name}`)
+const isFeedForward = (path: string, o: Values<typeof OPTIONS>): boolean =>
+  (same(o.feedforward_modules, OPTIONS.feedforward_modules.default) ? KINDS.map((k) => k.feedForward) : o.feedforward_modules).some((f) =>
+    isNamed(path, f),
+  )
+
+function targetsOf(o: Values<typeof OPTIONS>, available: readonly string[]): readonly string[] {
+  const has = (name: string): boolean => available.some((path) => isNamed(path, name))
+  const kind = same(o.target_modules, OPTIONS.target_modules.default) ? KINDS.find((k) => k.targets.every(has)) : undefined
+  return selectTargets(kind?.targets ?? o.target_modules, available)
+}
 
 /** PEFT wants feed-forward modules among the targets, under the same names: suffixes where each means one kind of layer, else paths. */
 function feedForwardTargets(o: Values<typeof OPTIONS>, targets: readonly string[], paths: readonly string[]) {
@@ -46,7 +64,7 @@ export const ia3 = defineLinear<typeof OPTIONS, 'ia3_l'>({
   options: OPTIONS,
   runDefaults: { lr: 1e-2 },
   rateByWidth: false,
-  targets: (o, available) => selectTargets(o.target_modules, available),
+  targets: targetsOf,
   params: ({ name, inFeatures, outFeatures }, o) => ({
     ia3_l: { shape: isFeedForward(name, o) ? [1, inFeatures] : [outFeatures, 1], init: 'ones' },
   }),
@@ -62,16 +80,16 @@ export const ia3 = defineLinear<typeof OPTIONS, 'ia3_l'>({
   },
   // The scale of the output comes after the bias (peft/tuners/ia3/layer.py, Linear.merge).
   mergeBias: ({ name }, bias, { ia3_l }, o) => (isFeedForward(name, o) ? bias : bias.map((v, i) => v * ia3_l[i])),
-  toConfig: (o, { targets, paths }) => ({
+  toConfig: (o, { targets, paths, fanInFanOut }) => ({
     ...feedForwardTargets(o, targets, paths),
     exclude_modules: null,
-    fan_in_fan_out: false,
+    fan_in_fan_out: fanInFanOut,
     init_ia3_weights: true,
     modules_to_save: null,
   }),
   matches: () => true,
   fromConfig: (config) => {
-    requireOff(config, ['modules_to_save', 'fan_in_fan_out'])
+    requireOff(config, ['modules_to_save'])
     const ff = config.feedforward_modules ?? OPTIONS.feedforward_modules.default
     if (!Array.isArray(ff) || !ff.every((f): f is string => typeof f === 'string' && f !== ''))
       throw new AdapterError(`feedforward_modules = ${JSON.stringify(ff)} is not supported: expected a list of module names`, {

@@ -5,7 +5,16 @@ import { AdapterError, OptionError } from '../errors.ts'
 import { bool, choice, float, int, names, type Values } from '../options.ts'
 import type { Tensor } from '../tensor/graph.ts'
 import { truncatedQr, truncatedSvd } from './decompose.ts'
-import { defineLinear, type HostSite, type Initial, type Json, type LinearMethod, type LinearSite, type MethodContext } from './method.ts'
+import {
+  type ConfigFacts,
+  defineLinear,
+  type HostSite,
+  type Initial,
+  type Json,
+  type LinearMethod,
+  type LinearSite,
+  type MethodContext,
+} from './method.ts'
 import { ALL_LINEAR, configTargets, numberField, requireOff, selectTargets } from './targets.ts'
 
 export const LORA_OPTIONS = {
@@ -154,7 +163,7 @@ export function standaloneFactors(
   }
 }
 
-export function loraConfig(o: LoraValues, targets: readonly string[], useDora: boolean): Json {
+export function loraConfig(o: LoraValues, { targets, fanInFanOut }: ConfigFacts, useDora: boolean): Json {
   return {
     r: o.r,
     lora_alpha: o.alpha,
@@ -165,7 +174,7 @@ export function loraConfig(o: LoraValues, targets: readonly string[], useDora: b
     target_modules: targets,
     exclude_modules: null,
     bias: 'none',
-    fan_in_fan_out: false,
+    fan_in_fan_out: fanInFanOut,
     layers_to_transform: null,
     layers_pattern: null,
     rank_pattern: {},
@@ -174,13 +183,13 @@ export function loraConfig(o: LoraValues, targets: readonly string[], useDora: b
     lora_bias: false,
   }
 }
+/** Not among them: fan_in_fan_out, which PEFT itself corrects by the kind of layer it meets (LoraModel, dispatch_default). */
 const UNSUPPORTED = [
   'rank_pattern',
   'alpha_pattern',
   'modules_to_save',
   'bias',
   'lora_bias',
-  'fan_in_fan_out',
   'layer_replication',
   'target_parameters',
   'trainable_token_indices',
@@ -241,7 +250,7 @@ export const lora = defineLinear<typeof LORA_OPTIONS, Param>({
   merge: (_site, W, p, o) => addUpdate(W, p.lora_A, p.lora_B, o.r, loraScale(o)),
   replaces: loraReplaces,
   standalone: standaloneFactors,
-  toConfig: (o, { targets }) => loraConfig(o, targets, false),
+  toConfig: (o, facts) => loraConfig(o, facts, false),
   matches: (c) => c.use_dora !== true,
   fromConfig: loraFromConfig,
 })

@@ -66,9 +66,12 @@ export interface ConfigFacts {
   /** Their paths. */
   readonly paths: readonly string[]
   readonly baseModel: string
-  readonly hiddenSize: number
+  /** Width of a token's embedding. */
+  readonly embeddingSize: number
   readonly layers: number
   readonly heads: number
+  /** Adapted layers are Conv1D in Transformers, which holds their weights as [in, out]. */
+  readonly fanInFanOut: boolean
 }
 export type Json = Readonly<Record<string, unknown>>
 

@@ -39,9 +39,9 @@ export const promptTuning = defineInput<typeof OPTIONS>({
     for (let i = 0; i < o.num_virtual_tokens; i++) out.set(await row(Math.floor(uniform() * vocab)), i * hidden)
     return out
   },
-  toConfig: (o, { hiddenSize, layers, heads }) => ({
+  toConfig: (o, { embeddingSize, layers, heads }) => ({
     num_virtual_tokens: o.num_virtual_tokens,
-    token_dim: hiddenSize,
+    token_dim: embeddingSize,
     num_transformer_submodules: 1,
     num_attention_heads: heads,
     num_layers: layers,

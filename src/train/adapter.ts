@@ -2,6 +2,7 @@
 import { concatColumns } from '../autograd/ops/columns.ts'
 import { mix } from '../autograd/ops/pointwise.ts'
 import { RunError } from '../errors.ts'
+import { embeddingSize } from '../models/family.ts'
 import type { LinearGroup, LinearHook } from '../nn/network.ts'
 import { parseOptions, type Values, type Options } from '../options.ts'
 import type { AnyInputMethod, AnyLinearMethod, ConfigFacts, HostSite, Json, LinearSite } from '../peft/method.ts'
@@ -41,7 +42,7 @@ export class Adapter {
     this.params = new ParamSet(Math.floor(o.maxBindingSize / 4), o.trainable, 'adapter')
     if (method.slot === 'input') {
       this.#promptEntry = this.params.add([
-        { key: PROMPT_KEY, shape: [method.virtualTokens(this.options), bundle.config.hiddenSize], lr: 1 },
+        { key: PROMPT_KEY, shape: [method.virtualTokens(this.options), embeddingSize(bundle.config)], lr: 1 },
       ])
       return
     }
@@ -95,10 +96,11 @@ export class Adapter {
     const replacements = new Map<string, Float32Array<ArrayBuffer>>()
     const { method, bundle } = this
     if (method.slot === 'input') {
-      const { hiddenSize, vocabSize } = bundle.config
+      const { vocabSize } = bundle.config
+      const width = embeddingSize(bundle.config)
       const table = bundle.params.find((p) => p.kind === 'table')!
-      const row = (id: number) => readFloats(bundle, table.name, [vocabSize, hiddenSize], id, 1)
-      const data = await method.initialise(this.options, hiddenSize, vocabSize, row, uniformStream(seed, PROMPT_KEY))
+      const row = (id: number) => readFloats(bundle, table.name, [vocabSize, width], id, 1)
+      const data = await method.initialise(this.options, width, vocabSize, row, uniformStream(seed, PROMPT_KEY))
       values.set(PROMPT_KEY, { shape: this.#promptEntry!.shape, data })
       return { values, replacements }
     }
@@ -169,9 +171,18 @@ export class Adapter {
   }
 
   config(baseModel: string): Json {
-    const { heads, layers, hiddenSize } = this.bundle.config
+    const { heads, layers } = this.bundle.config
     const paths = [...this.targets].sort()
-    const f: ConfigFacts = { targets: shortNames(paths, this.bundle.linears), paths, baseModel, hiddenSize, layers, heads }
+    const fanInFanOut = paths.some((p) => this.bundle.family.conv1d?.(p) === true)
+    const f: ConfigFacts = {
+      targets: shortNames(paths, this.bundle.linears),
+      paths,
+      baseModel,
+      embeddingSize: embeddingSize(this.bundle.config),
+      layers,
+      heads,
+      fanInFanOut,
+    }
     return {
       ...this.method.toConfig(this.options, f),
       peft_type: this.method.peftType,

@@ -156,7 +156,6 @@ describe('config', () => {
     ['use_qalora', true, /use_qalora = true/],
     ['use_bdlora', { nblocks: 2 }, /use_bdlora/],
     ['lora_bias', true, /lora_bias = true/],
-    ['fan_in_fan_out', true, /fan_in_fan_out = true/],
     ['layer_replication', [[0, 2]], /layer_replication/],
     ['target_parameters', ['mlp.experts'], /target_parameters/],
     ['trainable_token_indices', [1, 2], /trainable_token_indices/],

@@ -2,6 +2,7 @@
 import { AdapterError, OptionError } from '../errors.ts'
 import { toFloat32 } from '../io/dequantize.ts'
 import type { StoredTensor } from '../io/source.ts'
+import { embeddingSize } from '../models/family.ts'
 import { type Options, parseOptions, type Values } from '../options.ts'
 import type { AnyInputMethod, AnyLinearMethod, AnyMethod, Json } from '../peft/method.ts'
 import { numel, type Shape } from '../tensor/graph.ts'
@@ -77,7 +78,7 @@ export async function loadState(
     const t = tensors.get(PROMPT_KEY)
     if (!t)
       throw new AdapterError(`the tensor ${PROMPT_KEY} is missing`, { where: 'adapter_model.safetensors', fix: 'Export the adapter again' })
-    await read(PROMPT_KEY, t, [method.virtualTokens(o), b.config.hiddenSize])
+    await read(PROMPT_KEY, t, [method.virtualTokens(o), embeddingSize(b.config)])
     return { values, targets: [] }
   }
   const byKey = new Map(tensors)
