@@ -1,9 +1,11 @@
 /** @file The model families. To add one: a file beside this one, its test, and its line here. */
 import { ModelError } from '../errors.ts'
 import type { Json, ModelFamily } from './family.ts'
+import { gpt2 } from './gpt2.ts'
 import { llama } from './llama.ts'
+import { opt } from './opt.ts'
 
-export const FAMILIES: readonly ModelFamily[] = [llama]
+export const FAMILIES: readonly ModelFamily[] = [llama, gpt2, opt]
 
 const supported = (): string => FAMILIES.map((f) => `${f.title} (${f.architectures.join(', ')})`).join(', ')
 const unknown = (what: string, where: string): ModelError =>
