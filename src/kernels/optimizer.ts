@@ -45,3 +45,38 @@ export const adamwKernel = defineKernel({
   constants: { WORKGROUP: 64 },
   grid: ({ len }, { WORKGROUP }) => grid1d(ceilDiv(len, WORKGROUP)),
 })
+
+/** AdamW as above on `blocks` blocks whose moments are bytes: `codes` words of four, then for each block a scale (`dynamic`: `tables` hold the maps of
+ * optim/dynamic_map.ts), or a scale and an exponent (`expand`: E4M3 after dynamic range expansion). A workgroup a block; `words` is BLOCK / 4, `codes_half` 128. */
+export const adamw8bitKernel = defineKernel({
+  name: 'adamw_8bit',
+  bindings: {
+    param: 'write',
+    grad: 'write',
+    m: 'write',
+    v: 'write',
+    lr_scale: 'read',
+    stats: 'read',
+    tables: { access: 'read', when: ['dynamic'] },
+  },
+  uniforms: {
+    blocks: 'u32',
+    codes: 'u32',
+    words: 'u32',
+    codes_half: 'u32',
+    lr: 'f32',
+    one_minus_beta1: 'f32',
+    beta2: 'f32',
+    one_minus_beta2: 'f32',
+    eps: 'f32',
+    weight_decay: 'f32',
+    bias1: 'f32',
+    root_bias2: 'f32',
+  },
+  flags: ['dynamic', 'expand', 'clear'],
+  variants: [['dynamic'], ['dynamic', 'clear'], ['expand'], ['expand', 'clear']],
+  constants: { WORKGROUP: 64, BLOCK: 256 },
+  subgroups: 'optional',
+  generate: rowReductions('row_max4'),
+  grid: ({ blocks }) => grid1d(blocks),
+})

@@ -1,5 +1,5 @@
 /** @file What an optimizer step appends to the graph: the gradient's norm and clip coefficient, and AdamW over flat buffers. Not differentiable. */
-import { adamwKernel, gradStatsKernel, sumSquaresKernel } from '../../kernels/optimizer.ts'
+import { adamwKernel, adamw8bitKernel, gradStatsKernel, sumSquaresKernel } from '../../kernels/optimizer.ts'
 import { derived, type Dim, numel, ShapeError, type Tensor } from '../../tensor/graph.ts'
 import { now, rowGroup } from './live.ts'
 
@@ -68,17 +68,59 @@ export function adamwStep({ param, grad, m, v, lrScale }: FlatState, stats: Tens
   param.graph.call(
     adamwKernel,
     { param, grad, m, v, lr_scale: lrScale, stats },
-    {
-      len: n / 4,
-      lr: o.lr,
-      one_minus_beta1: 1 - o.beta1,
-      beta2: o.beta2,
-      one_minus_beta2: 1 - o.beta2,
-      eps: o.eps,
-      weight_decay: o.weightDecay,
-      bias1: derived(() => 1 - o.beta1 ** now(o.step)),
-      root_bias2: derived(() => Math.sqrt(1 - o.beta2 ** now(o.step))),
-    },
+    { len: n / 4, ...adamUniforms(o) },
     { flags: o.clear ? ['clear'] : [] },
+  )
+}
+
+const adamUniforms = (o: AdamWOptions) => ({
+  lr: o.lr,
+  one_minus_beta1: 1 - o.beta1,
+  beta2: o.beta2,
+  one_minus_beta2: 1 - o.beta2,
+  eps: o.eps,
+  weight_decay: o.weightDecay,
+  bias1: derived(() => 1 - o.beta1 ** now(o.step)),
+  root_bias2: derived(() => Math.sqrt(1 - o.beta2 ** now(o.step))),
+})
+
+/** How moments are kept in 8 bits. `dynamic`: blocks as bitsandbytes' AdamW8bit (Dettmers et al. 2022, https://arxiv.org/abs/2110.02861), `expand`: COAT's
+ * E4M3 with dynamic range expansion (Xi et al. 2024, https://arxiv.org/abs/2410.19313, section 4). Elements that share a scale, and its words. */
+export const MOMENTS_8BIT = { dynamic: { block: 256, scaleWords: 1 }, expand: { block: 128, scaleWords: 2 } } as const
+export type Moments8bit = keyof typeof MOMENTS_8BIT
+/** Bytes of a moment of `n` elements: its codes, then the scales. */
+export const moment8bitBytes = (kind: Moments8bit, n: number): number =>
+  n + (n / MOMENTS_8BIT[kind].block) * MOMENTS_8BIT[kind].scaleWords * 4
+
+export interface FlatState8bit extends Omit<FlatState, 'm' | 'v'> {
+  readonly kind: Moments8bit
+  /** u32 [moment8bitBytes / 4]; zeros at the start. */
+  readonly m: Tensor
+  readonly v: Tensor
+  /** f32 [1024], see optim/dynamic_map.ts; `dynamic` only. */
+  readonly tables: Tensor | null
+}
+
+/** `adamwStep` with moments in 8 bits: decoded, updated and encoded in one dispatch. The update uses the moments before they are rounded. */
+export function adamw8bitStep({ kind, param, grad, m, v, lrScale, tables }: FlatState8bit, stats: Tensor, o: AdamWOptions): void {
+  const n = numel(param.shape)
+  requireFlat('adamw_8bit', n, param, grad)
+  const { block } = MOMENTS_8BIT[kind]
+  const words = moment8bitBytes(kind, n) / 4
+  if (n % block) throw new ShapeError('adamw_8bit', `whole blocks of ${block}`, param.shape)
+  if (
+    [m, v].some((t) => t.dtype !== 'u32' || numel(t.shape) !== words) ||
+    numel(lrScale.shape) !== n / LR_BLOCK ||
+    (kind === 'dynamic' && !tables)
+  )
+    throw new ShapeError('adamw_8bit', `moments of ${words} words and ${n / LR_BLOCK} rate factors`, m.shape, v.shape, lrScale.shape)
+  param.graph.call(
+    adamw8bitKernel,
+    { param, grad, m, v, lr_scale: lrScale, stats, tables },
+    { blocks: n / block, codes: n / 4, words: block / 4, codes_half: 128, ...adamUniforms(o) },
+    {
+      flags: [kind, ...(o.clear ? (['clear'] as const) : [])],
+      constants: { WORKGROUP: Math.min(rowGroup(param.graph.target, block / 4), block / 4), BLOCK: block },
+    },
   )
 }
