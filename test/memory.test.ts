@@ -32,6 +32,9 @@ const CASES: Case[] = [
   ['(IA)³', 'ia3', {}, {}],
   ['prompt tuning', 'prompt-tuning', { num_virtual_tokens: 8 }, {}],
   ['every weight', 'full', {}, {}],
+  ['every weight, 8-bit optimizer', 'full', {}, { optim: 'adamw_8bit' }],
+  ['every weight, COAT', 'full', {}, { optim: 'adamw_coat' }],
+  ['LoRA, 8-bit optimizer', 'lora', { r: 16 }, { optim: 'adamw_8bit' }],
 ]
 
 describe('the bench model', () => {
@@ -39,7 +42,7 @@ describe('the bench model', () => {
     const o = { ...RUN, batch: 4, seq: 64, ...change }
     memory = new DeviceMemory(gpu)
     const layout = { dtype: 'f32', seed: 0, trainable: true, maxBindingSize: gpu.traits.maxBindingSize } as const
-    const t = new TunableLayout(BENCH, findMethod(method), options, layout)
+    const t = new TunableLayout(BENCH, findMethod(method), options, { ...layout, optim: change.optim ?? 'adamw' })
     await t.fill(gpu)
     const trainer = await Trainer.create(gpu, t, o)
     const { plan } = trainer.program

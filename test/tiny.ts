@@ -13,7 +13,7 @@ import { type ModelBundle, openBundle, paramShape, tensorName } from '../src/tra
 import type { ExportItem } from '../src/train/export.ts'
 import { Generator } from '../src/train/generator.ts'
 import type { ParamSet } from '../src/train/param_set.ts'
-import type { StepRecord } from '../src/train/run_config.ts'
+import type { Optimizer, StepRecord } from '../src/train/run_config.ts'
 import { type Trainer, type TrainerOptions } from '../src/train/trainer.ts'
 import { type LoadedAdapter, TunableLayout } from '../src/train/tunable.ts'
 import { gpu, randn } from './gpu.ts'
@@ -131,10 +131,16 @@ export async function onGpu(
   bundle: ModelBundle,
   method: AnyMethod | null,
   options: Json = {},
-  o: { dtype?: 'f32' | 'f16'; trainable?: boolean; loaded?: LoadedAdapter | null } = {},
+  o: { dtype?: 'f32' | 'f16'; trainable?: boolean; loaded?: LoadedAdapter | null; optim?: Optimizer } = {},
 ): Promise<TunableLayout> {
-  const { dtype = 'f32', trainable = method !== null, loaded = null } = o
-  const t = new TunableLayout(bundle, method, options, { dtype, seed: 0, trainable, maxBindingSize: gpu.traits.maxBindingSize }, loaded)
+  const { dtype = 'f32', trainable = method !== null, loaded = null, optim = 'adamw' } = o
+  const t = new TunableLayout(
+    bundle,
+    method,
+    options,
+    { dtype, seed: 0, trainable, maxBindingSize: gpu.traits.maxBindingSize, optim },
+    loaded,
+  )
   await t.fill(gpu)
   return t
 }

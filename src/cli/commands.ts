@@ -33,7 +33,7 @@ const data = {
 const json = { kind: 'switch', help: 'JSON lines on stdout, and nothing else there.' } as const
 const { dtype, batch, seq, seed } = RUN_OPTIONS
 
-const { steps, lr, schedule, warmup, accum, weight_decay, clip, shuffle, pack, checkpointing } = RUN_OPTIONS
+const { steps, lr, schedule, warmup, accum, weight_decay, optim, clip, shuffle, pack, checkpointing } = RUN_OPTIONS
 export const TUNE: CommandSpec = {
   id: 'tune',
   summary: 'Fine-tune a model on the GPU.',
@@ -61,6 +61,7 @@ export const TUNE: CommandSpec = {
     seq,
     accum,
     weight_decay,
+    optim,
     clip,
     seed,
     dtype,

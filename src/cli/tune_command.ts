@@ -93,7 +93,7 @@ async function train(job: Job): Promise<void> {
     bundle,
     method,
     config.options,
-    { dtype: o.dtype, seed: o.seed, trainable: true, maxBindingSize: gpu.traits.maxBindingSize },
+    { dtype: o.dtype, seed: o.seed, trainable: true, maxBindingSize: gpu.traits.maxBindingSize, optim: o.optim },
     loaded,
   )
   for (const note of t.notes.filter((n) => !loaded?.notes.includes(n))) out.note(note)

@@ -1,5 +1,6 @@
 /** @file A method at work on a model: its parameters placed, initialised, loaded, saved, and its hook into the network. */
 import { concatColumns } from '../autograd/ops/columns.ts'
+import type { Moments8bit } from '../autograd/ops/optimizer.ts'
 import { mix } from '../autograd/ops/pointwise.ts'
 import { RunError } from '../errors.ts'
 import { embeddingSize } from '../models/family.ts'
@@ -36,10 +37,10 @@ export class Adapter {
     readonly bundle: ModelBundle,
     readonly method: AnyLinearMethod | AnyInputMethod,
     options: Json,
-    o: { trainable: boolean; maxBindingSize: number; targets?: readonly string[] },
+    o: { trainable: boolean; maxBindingSize: number; moments?: Moments8bit | null; targets?: readonly string[] },
   ) {
     this.options = parseOptions(method.options, options)
-    this.params = new ParamSet(Math.floor(o.maxBindingSize / 4), o.trainable, 'adapter')
+    this.params = new ParamSet(Math.floor(o.maxBindingSize / 4), o.trainable, 'adapter', o.moments)
     if (method.slot === 'input') {
       this.#promptEntry = this.params.add([
         { key: PROMPT_KEY, shape: [method.virtualTokens(this.options), embeddingSize(bundle.config)], lr: 1 },

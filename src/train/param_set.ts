@@ -1,10 +1,15 @@
 /** @file Trained parameters in flat buffers, so that the optimizer is one dispatch: each arena has its values, gradients and moments in the same layout. */
+import { MOMENTS_8BIT, type Moments8bit, moment8bitBytes } from '../autograd/ops/optimizer.ts'
 import { type MemoryClass, type Shape, numel } from '../tensor/graph.ts'
 import { Storage } from '../tensor/storage.ts'
 import type { Place } from '../nn/store.ts'
 
 /** Floats that share one learning-rate factor; every run of parameters starts at a multiple, which is also the 256 bytes that a view needs. */
 export const BLOCK = 64
+
+/** Parameters placed together that have fewer floats than this keep moments of 32 bits, as in bitsandbytes: it saves next to nothing there, and
+ * norms and biases are the ones that small changes matter to. */
+const LEAST_8BIT = 4096
 
 export interface Entry {
   /** Name in the exported state dict. */
@@ -25,13 +30,15 @@ export interface Arena {
   /** Floats. */
   readonly length: number
   readonly param: Storage
+  /** How moments are kept; null: as 32-bit floats. */
+  readonly moments: Moments8bit | null
   /** Null where the parameters are only used. */
   readonly training: { readonly grad: Storage; readonly m: Storage; readonly v: Storage; readonly lrScale: Storage } | null
 }
 
 export class ParamSet {
   readonly entries: Entry[] = []
-  readonly #lengths: number[] = []
+  readonly #layout: { length: number; readonly moments: Moments8bit | null }[] = []
   #arenas: Arena[] | null = null
 
   /** @param maxFloats of one arena: what one binding may hold. */
@@ -40,38 +47,45 @@ export class ParamSet {
     readonly trainable: boolean,
     /** Whose bytes the values are: the adapter's, or the model's own weights. */
     readonly memory: MemoryClass,
+    /** How the moments of large parameters are kept. */
+    readonly moments: Moments8bit | null = null,
   ) {}
 
   /** Place parameters of one learning rate one after another without gaps; returns the first one's entry. */
   add(members: readonly NewEntry[]): Entry {
     if (this.#arenas) throw new Error('the layout is already final')
     const floats = members.reduce((n, m) => n + numel(m.shape), 0)
-    const padded = Math.ceil(floats / BLOCK) * BLOCK
-    let arena = this.#lengths.length - 1
-    if (arena < 0 || this.#lengths[arena] + padded > this.maxFloats) arena = this.#lengths.push(0) - 1
-    let offset = this.#lengths[arena]
+    const moments = this.trainable && floats >= LEAST_8BIT ? this.moments : null
+    // Blocks that share a scale hold parameters of one run.
+    const block = moments ? MOMENTS_8BIT[moments].block : BLOCK
+    const padded = Math.ceil(floats / block) * block
+    let arena = this.#layout.findLastIndex((a) => a.moments === moments)
+    if (arena < 0 || this.#layout[arena].length + padded > this.maxFloats) arena = this.#layout.push({ length: 0, moments }) - 1
+    let offset = this.#layout[arena].length
     const first = this.entries.length
     for (const m of members) {
       this.entries.push({ ...m, arena, offset })
       offset += numel(m.shape)
     }
-    this.#lengths[arena] += padded
+    this.#layout[arena].length += padded
     return this.entries[first]
   }
 
   /** The arenas; the layout is final from here on. Nothing is allocated yet. */
   get arenas(): readonly Arena[] {
-    this.#arenas ??= this.#lengths.map((length, i) => {
-      const make = (what: string, memory: MemoryClass, floats = length) => new Storage(`${what} ${i}`, floats * 4, memory)
+    this.#arenas ??= this.#layout.map(({ length, moments }, i) => {
+      const make = (what: string, memory: MemoryClass, bytes = length * 4) => new Storage(`${what} ${i}`, bytes, memory)
+      const momentBytes = moments ? moment8bitBytes(moments, length) : length * 4
       return {
         length,
+        moments,
         param: make('parameters', this.memory),
         training: this.trainable
           ? {
               grad: make('gradients', 'adapter'),
-              m: make('first moments', 'optimizer'),
-              v: make('second moments', 'optimizer'),
-              lrScale: make('learning-rate factors', 'optimizer', length / BLOCK),
+              m: make('first moments', 'optimizer', momentBytes),
+              v: make('second moments', 'optimizer', momentBytes),
+              lrScale: make('learning-rate factors', 'optimizer', (length / BLOCK) * 4),
             }
           : null,
       }

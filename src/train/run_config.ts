@@ -4,6 +4,10 @@ import { bool, choice, defaults, float, int, type Values } from '../options.ts'
 export const SCHEDULES = ['constant', 'linear', 'cosine'] as const
 export const DTYPES = ['f32', 'f16'] as const
 
+/** AdamW, and how its moments are kept. */
+export const OPTIMIZERS = ['adamw', 'adamw_8bit', 'adamw_coat'] as const
+export type Optimizer = (typeof OPTIMIZERS)[number]
+
 /** Options of every run, whatever the method. The form, the CLI's flags and its help are rendered from this. Lengths are in tokens. */
 export const RUN_OPTIONS = {
   steps: int({ label: 'Steps', help: 'Optimizer steps.', default: 100, min: 1, max: 10_000_000 }),
@@ -38,6 +42,12 @@ export const RUN_OPTIONS = {
     min: 0,
     max: 10,
     step: 0.01,
+  }),
+  optim: choice({
+    label: 'Optimizer',
+    help: "AdamW. 8bit keeps its moments in 8-bit blocks as bitsandbytes does, coat in 8 bits with COAT's expanded range: an eighth of the memory of the optimizer for methods that train much. Parameters under 4096 values keep 32 bits.",
+    default: 'adamw',
+    choices: OPTIMIZERS,
   }),
   clip: float({ label: 'Gradient clip', help: 'Largest gradient norm; 0 is off.', default: 1, min: 0, max: 1e6, step: 0.1 }),
   seed: int({ label: 'Seed', help: 'Of initialisation, shuffling and dropout.', default: 0, min: 0, max: 0xffffffff }),

@@ -1,11 +1,13 @@
 /** @file One optimizer step as recorded programs: `micro` (forward, loss, backward of one micro-batch, gradients added up), `update` (norm, clip, AdamW),
  * `evaluate` (forward and loss). They share buffers, and their bytes are known before any is made. */
 import { OptionError } from '../errors.ts'
+import { moment8bitBytes } from '../autograd/ops/optimizer.ts'
 import { Network, type NetworkOptions } from '../nn/network.ts'
 import { ropeFrequencies } from '../nn/rope.ts'
 import type { ModelStore } from '../nn/store.ts'
 import { sftLoss } from '../objectives/sft.ts'
 import { optimizerStep } from '../optim/adamw.ts'
+import { DYNAMIC_TABLE_BYTES } from '../optim/dynamic_map.ts'
 import { Graph, ScalarInput, type TargetTraits, type Tensor } from '../tensor/graph.ts'
 import { SessionPlan } from '../tensor/program.ts'
 import { Storage } from '../tensor/storage.ts'
@@ -54,6 +56,8 @@ export class TrainStep {
   /** f32 [4]: gradient norm, clip coefficient, 1 where a gradient or loss was not finite (STATS of autograd/ops/optimizer.ts). */
   readonly stats = new Storage('step statistics', 16, 'batch')
   readonly rope: ReturnType<typeof ropeBuffer>
+  /** Maps of moments in 8-bit blocks, where there are any. */
+  readonly tables: Storage | null
   readonly dispatches: number
 
   constructor(
@@ -71,6 +75,8 @@ export class TrainStep {
       })
     this.buffers = new BatchBuffers(run.batch, paddedLength(run.seq), P)
     this.rope = ropeBuffer(t.bundle, P + run.seq)
+    const mapped = t.trained?.arenas.some((a) => a.moments === 'dynamic') ?? false
+    this.tables = mapped ? new Storage('quantisation maps', DYNAMIC_TABLE_BYTES, 'optimizer') : null
     const specs = [
       ...(t.trained
         ? [
@@ -81,12 +87,13 @@ export class TrainStep {
       { name: 'evaluate', graph: this.#forward(target, false) },
     ]
     const adapterOnly = t.adapter && t.adapter.params !== t.trained ? t.adapter.params.storages() : []
-    this.plan = new SessionPlan(
-      specs,
-      [...t.storages, ...(t.trained?.storages() ?? []), ...adapterOnly, ...this.buffers.storages(), this.stats, this.rope.invFreq],
-      READBACK_BYTES,
-    )
+    this.plan = new SessionPlan(specs, [...t.storages, ...(t.trained?.storages() ?? []), ...adapterOnly, ...this.own()], READBACK_BYTES)
     this.dispatches = specs.filter((s) => s.name !== 'evaluate').reduce((n, s) => n + s.graph.calls.length, 0)
+  }
+
+  /** Buffers of the step alone. */
+  own(): Storage[] {
+    return [...this.buffers.storages(), this.stats, this.rope.invFreq, ...(this.tables ? [this.tables] : [])]
   }
 
   #forward(target: TargetTraits, training: boolean): Graph {
@@ -110,10 +117,15 @@ export class TrainStep {
 
   #update(target: TargetTraits, trained: ParamSet): Graph {
     const g = new Graph(target)
-    const arenas = trained.arenas.map((a) => {
-      const leaf = (s: Storage, n = a.length): Tensor => g.leaf(s, [n])
-      const { grad, m, v, lrScale } = a.training!
-      return { param: leaf(a.param), grad: leaf(grad), m: leaf(m), v: leaf(v), lrScale: leaf(lrScale, a.length / BLOCK) }
+    const leaf = (st: Storage, n: number): Tensor => g.leaf(st, [n])
+    const words = (st: Storage, n: number): Tensor => g.leaf(st, [n / 4], { dtype: 'u32' })
+    const tables = this.tables && leaf(this.tables, this.tables.bytes / 4)
+    const arenas = trained.arenas.map(({ length, moments: kind, param, training }) => {
+      const { grad, m, v, lrScale } = training!
+      const flat = { param: leaf(param, length), grad: leaf(grad, length), lrScale: leaf(lrScale, length / BLOCK) }
+      if (kind === null) return { ...flat, m: leaf(m, length), v: leaf(v, length) }
+      const bytes = moment8bitBytes(kind, length)
+      return { ...flat, kind, m: words(m, bytes), v: words(v, bytes), tables }
     })
     optimizerStep(arenas, g.leaf(this.stats, [4]), {
       lr: this.lr,

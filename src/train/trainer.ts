@@ -6,10 +6,11 @@ import type { Gpu } from '../gpu/device.ts'
 import { touch, trial } from '../gpu/trial.ts'
 import { waitFor } from '../gpu/wait.ts'
 import { STATS } from '../autograd/ops/optimizer.ts'
+import { dynamicTables } from '../optim/dynamic_map.ts'
 import { rateAt } from '../optim/schedule.ts'
 import type { MemoryClass } from '../tensor/graph.ts'
 import { Session } from '../tensor/program.ts'
-import type { Storage } from '../tensor/storage.ts'
+import type { Arena } from './param_set.ts'
 import { type Arrival, Readback } from './readback.ts'
 import type { EvalRecord, RunOptions, StepRecord } from './run_config.ts'
 import { type Tunable, TrainStep } from './step.ts'
@@ -18,6 +19,7 @@ import { type Tunable, TrainStep } from './step.ts'
 export interface TrainerState {
   /** Optimizer steps done. */
   readonly step: number
+  /** f32; moments as they are kept. */
   readonly arenas: readonly { readonly param: ArrayBuffer; readonly m: ArrayBuffer; readonly v: ArrayBuffer }[]
 }
 export type TrainerOptions = Pick<
@@ -83,10 +85,11 @@ export class Trainer {
       )
     } catch (e) {
       session.destroy()
-      for (const s of owned(program)) s.destroy()
+      for (const s of program.own()) s.destroy()
       throw e
     }
     program.rope.invFreq.write(program.rope.values)
+    program.tables?.write(dynamicTables())
     t.trained?.arenas.forEach((a, i) => a.training!.lrScale.write(t.trained!.lrScale(i)))
     return new Trainer(gpu, o, program, session, readback)
   }
@@ -217,9 +220,10 @@ export class Trainer {
   restore(s: TrainerState): void {
     this.#requireIdle()
     const { arenas } = this.program.t.trained!
+    const sizes = (a: Arena): number[] => [a.param.bytes, a.training!.m.bytes, a.training!.v.bytes]
     if (
       s.arenas.length !== arenas.length ||
-      s.arenas.some((a, i) => [a.param, a.m, a.v].some((x) => x.byteLength !== arenas[i].param.bytes))
+      s.arenas.some((a, i) => [a.param, a.m, a.v].some((x, k) => x.byteLength !== sizes(arenas[i])[k]))
     )
       throw new RunError('the checkpoint belongs to another run', {
         where: 'checkpoint',
@@ -237,12 +241,9 @@ export class Trainer {
   destroy(): void {
     this.session.destroy()
     this.readback.destroy()
-    for (const s of owned(this.program)) s.destroy()
+    for (const s of this.program.own()) s.destroy()
   }
 }
-
-/** Buffers of the trainer alone. */
-const owned = ({ buffers, stats, rope }: TrainStep): Storage[] => [...buffers.storages(), stats, rope.invFreq]
 
 const SMALLER = 'Use a smaller batch with more accumulation, shorter rows, or recompute activations'
 /** What each class of memory is called, and what makes it smaller. */

@@ -1,4 +1,5 @@
 /** @file Putting a model and a method together on the GPU: which parameters are trained, where the frozen ones lie, what they start from. */
+import type { Moments8bit } from '../autograd/ops/optimizer.ts'
 import { OptionError } from '../errors.ts'
 import type { Gpu } from '../gpu/device.ts'
 import { touch, trial } from '../gpu/trial.ts'
@@ -11,6 +12,7 @@ import type { ModelBundle } from './bundle.ts'
 import { loadState, methodOf } from './load_adapter.ts'
 import { fillStore, layoutStore, type StoreLayout } from './model_store.ts'
 import { ParamSet } from './param_set.ts'
+import type { Optimizer } from './run_config.ts'
 import type { Tunable } from './step.ts'
 
 /** Throws OptionError naming the methods there are. */
@@ -21,12 +23,16 @@ export function findMethod(id: string): AnyMethod {
   return m
 }
 
+const MOMENTS: Readonly<Record<Optimizer, Moments8bit | null>> = { adamw: null, adamw_8bit: 'dynamic', adamw_coat: 'expand' }
+
 export interface TunableOptions {
   readonly dtype: 'f32' | 'f16'
   readonly seed: number
   /** Gradients and moments too, or only the values. */
   readonly trainable: boolean
   readonly maxBindingSize: number
+  /** What trains them; default: adamw. */
+  readonly optim?: Optimizer
   /** The model alone, laid out with the same dtype: its frozen weights are used in place of own ones where they are the same. It is filled first and outlives this one. */
   readonly shared?: TunableLayout | null
 }
@@ -53,13 +59,14 @@ export class TunableLayout implements Tunable {
     readonly loaded: LoadedAdapter | null = null,
   ) {
     const { maxBindingSize, trainable } = o
+    const moments = MOMENTS[o.optim ?? 'adamw']
     const weights = method?.slot === 'weights'
     if (weights) parseOptions(method.options, options)
     this.adapter =
       method && method.slot !== 'weights'
-        ? new Adapter(bundle, method, options, { trainable, maxBindingSize, ...(loaded && { targets: loaded.targets }) })
+        ? new Adapter(bundle, method, options, { trainable, maxBindingSize, moments, ...(loaded && { targets: loaded.targets }) })
         : null
-    const own = weights ? new ParamSet(Math.floor(maxBindingSize / 4), trainable, 'weights') : null
+    const own = weights ? new ParamSet(Math.floor(maxBindingSize / 4), trainable, 'weights', moments) : null
     this.trained = trainable ? (this.adapter?.params ?? own) : null
     const replaced = replaces(this.adapter)
     const { shared } = o

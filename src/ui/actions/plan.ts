@@ -19,8 +19,20 @@ const asked = new Map<string, string>()
 
 /** What the plan depends on. Seed, rate and length of the run change no buffer. */
 export function planKey(config: RunConfig, s: StudioState): string {
-  const { batch, seq, accum, dtype, pack, checkpointing, clip } = config.run
-  return JSON.stringify([s.model.info?.fingerprint, config.method, config.options, batch, seq, accum, dtype, pack, checkpointing, clip > 0])
+  const { batch, seq, accum, optim, dtype, pack, checkpointing, clip } = config.run
+  return JSON.stringify([
+    s.model.info?.fingerprint,
+    config.method,
+    config.options,
+    batch,
+    seq,
+    accum,
+    optim,
+    dtype,
+    pack,
+    checkpointing,
+    clip > 0,
+  ])
 }
 
 /** Watch the state and plan when it settles. Returns how to stop. */

@@ -21,10 +21,16 @@ const floats = (name: string, data: ArrayBuffer): TensorStream => ({
   load: () => new Float32Array(data),
 })
 
+/** Moments in 8 bits are words of codes and scales. */
+const moments = (name: string, data: ArrayBuffer, { param }: { param: ArrayBuffer }): TensorStream =>
+  data.byteLength === param.byteLength
+    ? floats(name, data)
+    : { name, type: 'I32', shape: [data.byteLength / 4], load: () => new Int32Array(data) }
+
 /** Bytes of a checkpoint, piece by piece. */
 export function encodeCheckpoint(c: StoredCheckpoint): AsyncGenerator<Uint8Array<ArrayBuffer>, void> {
   const tensors = [
-    ...c.state.arenas.flatMap((a, i) => [floats(`param.${i}`, a.param), floats(`m.${i}`, a.m), floats(`v.${i}`, a.v)]),
+    ...c.state.arenas.flatMap((a, i) => [floats(`param.${i}`, a.param), moments(`m.${i}`, a.m, a), moments(`v.${i}`, a.v, a)]),
     ...(c.best?.params ?? []).map((p, i) => floats(`best.${i}`, p)),
   ]
   const facts = { step: c.state.step, cursor: c.cursor, best: c.best?.record ?? null, arenas: c.state.arenas.length }

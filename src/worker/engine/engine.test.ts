@@ -128,6 +128,26 @@ describeShared('the engine with stories260K', ['models', 'stories260K'], () => {
     for (const each of [h, crashed, next]) for (const runId of ['c', 'd']) await each.request('delete-run', { runId })
   })
 
+  test.each(['adamw_8bit', 'adamw_coat'] as const)('%s: moments in 8 bits survive the store, bit for bit', async (optim) => {
+    const full = config('full', {}, { steps: 4, lr: 1e-3, optim })
+    const whole = await ready()
+    await begin(whole.h, 'm', { config: full, extras: { evalEvery: 0 } })
+    await whole.h.ended('m')
+    const store = memoryStore()
+    const first = await ready(store)
+    await begin(first.h, 'n', { config: full, extras: { evalEvery: 0 }, paused: true })
+    await first.h.until((e) => e.type === 'run-status' && e.status === 'paused')
+    for (let i = 0; i < 2; i++) await first.h.request('step', { runId: 'n' })
+    await first.h.engine.close()
+    const second = await ready(store)
+    await second.h.request('restore', { runId: 'n' })
+    await second.h.request('resume', { runId: 'n' })
+    await second.h.ended('n')
+    expect([...losses(first.h, 'n'), ...losses(second.h, 'n')]).toEqual(losses(whole.h, 'm'))
+    await whole.h.engine.close()
+    await second.h.engine.close()
+  })
+
   test('tuned differs from base; strength 0 is base; export loads back; its zip goes on training; nothing is left on the GPU', async () => {
     const start = gpu.allocatedBytes
     const { h } = await ready()

@@ -31,7 +31,7 @@ interface Planned {
 function planRun(bundle: ModelBundle, { method, options, run }: RunConfig, { traits }: Device): Planned {
   const config = { method, options, run: parseOptions(RUN_OPTIONS, run) }
   const { software, subgroup, maxBindingSize } = traits
-  const o = { dtype: config.run.dtype, seed: config.run.seed, trainable: true, maxBindingSize }
+  const o = { dtype: config.run.dtype, seed: config.run.seed, trainable: true, maxBindingSize, optim: config.run.optim }
   const layout = new TunableLayout(bundle, findMethod(method), options, o)
   const step = new TrainStep(layout, config.run, { software, subgroup, maxBindingSize })
   return { config, layout, step, memory: step.memory }
@@ -96,6 +96,9 @@ function whatFits(bundle: ModelBundle, p: Planned, device: Device): string {
   const { run } = p.config
   const alone: Change[] = [
     ...(run.checkpointing ? [] : [{ run: { checkpointing: true }, text: 'recompute activations' }]),
+    ...(run.optim === 'adamw' && p.memory.optimizer > 0
+      ? [{ run: { optim: 'adamw_8bit' as const }, text: "keep the optimizer's moments in 8 bits (adamw_8bit)" }]
+      : []),
     ...halves(run.batch, 1).map((batch) => ({
       run: { batch, accum: Math.ceil((run.batch * run.accum) / batch) },
       text: `batch ${batch} with accumulation ${Math.ceil((run.batch * run.accum) / batch)} (the same rows a step)`,

@@ -19,6 +19,7 @@ export interface Wanted {
   readonly dtype: RunOptions['dtype']
   readonly seed: number
   readonly trainable: boolean
+  readonly optim?: RunOptions['optim']
   readonly loaded: LoadedAdapter | null
 }
 interface Kept {
@@ -59,7 +60,14 @@ export class Room {
   async layout(w: Wanted, hooks: Hooks = {}): Promise<TunableLayout> {
     const { maxBindingSize } = this.gpu.traits
     const candidate = this.#base?.o.dtype === w.dtype ? this.#base : this.#layoutBase(w.dtype)
-    const o = { dtype: w.dtype, seed: w.seed, trainable: w.trainable, maxBindingSize, shared: candidate }
+    const o = {
+      dtype: w.dtype,
+      seed: w.seed,
+      trainable: w.trainable,
+      maxBindingSize,
+      shared: candidate,
+      ...(w.optim && { optim: w.optim }),
+    }
     const t = new TunableLayout(this.bundle, w.method, w.options, o, w.loaded)
     if (candidate !== this.#base && t.borrows) {
       if (!this.freeBase())

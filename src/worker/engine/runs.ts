@@ -41,7 +41,7 @@ export async function plan(s: Shared, c: Plan, r: Request): Promise<RunPlan> {
     const { room } = s.need()
     const source = new BatchSource(rows, run)
     const wanted = { method: findMethod(c.config.method), options: c.config.options, dtype: run.dtype, seed: run.seed }
-    const layout = await room.layout({ ...wanted, trainable: true, loaded: null }, hooksOf(r))
+    const layout = await room.layout({ ...wanted, optim: run.optim, trainable: true, loaded: null }, hooksOf(r))
     let trainer: Trainer | null = null
     try {
       trainer = await Trainer.create(gpu, layout, run)
@@ -149,7 +149,15 @@ async function hold(
   const { gpu, model, room } = s.need()
   const { config } = record
   const { dtype, seed } = config.run
-  const wanted = { method: findMethod(config.method), options: config.options, dtype, seed, trainable: true, loaded }
+  const wanted = {
+    method: findMethod(config.method),
+    options: config.options,
+    dtype,
+    seed,
+    optim: config.run.optim,
+    trainable: true,
+    loaded,
+  }
   const release = await s.claim(record.runId)
   let layout: TunableLayout | null = null
   try {
