@@ -101,7 +101,7 @@ export async function create(weights: Weights, method: Method, gpu?: Gpu): Promi
   const lora = method === 'lora'
   const options = lora ? { r: LORA.r, alpha: LORA.alpha } : {}
   const chosen = findMethod(method)
-  const o = { dtype: 'f32', seed: 0, trainable: true, maxBindingSize: device.traits.maxBindingSize } as const
+  const o = { base: 'f32', seed: 0, trainable: true, maxBindingSize: device.traits.maxBindingSize } as const
   const loaded = lora ? { method: chosen, options, values: adapterState(weights), targets: bundle.linears, notes: [] } : null
   const tunable = new TunableLayout(bundle, chosen, options, o, loaded)
   await tunable.fill(device)

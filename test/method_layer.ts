@@ -3,13 +3,15 @@
 import { backward } from '../src/autograd/backward.ts'
 import { linear } from '../src/autograd/ops/linear.ts'
 import { fromFloat32, toFloat32 } from '../src/io/dequantize.ts'
-import { packF16, repack } from '../src/io/repack.ts'
+import { packNibbles, packQ8 } from '../src/io/pack/blocks.ts'
+import { packF16 } from '../src/io/repack.ts'
 import type { Options, Values } from '../src/options.ts'
 import type { AnyLinearMethod, HostSite, LinearSite } from '../src/peft/method.ts'
 import { Graph, numel, ScalarInput, type Shape, type Tensor } from '../src/tensor/graph.ts'
 import { Session, SessionPlan } from '../src/tensor/program.ts'
 import { Storage } from '../src/tensor/storage.ts'
-import type { Weight, WeightFormat } from '../src/tensor/weight.ts'
+import type { WeightFormat } from '../src/kernels/weight_formats.ts'
+import type { Weight } from '../src/tensor/weight.ts'
 import { drawInit, uniformStream } from '../src/train/rng.ts'
 import { gpu, randn, target } from './gpu.ts'
 import { blocks } from './tiny.ts'
@@ -36,10 +38,10 @@ function makeWeight(format: WeightFormat): {
   const raw = randn([ROWS, K], 11, 0.2)
   if (format === 'f32') return { values: raw, data: raw, scales: null }
   if (format === 'f16') return { values: toFloat32('F16', fromFloat32('F16', raw), raw.length), data: packF16(raw), scales: null }
-  const type = format === 'q4' ? 'Q4_1' : 'Q8_0'
+  const type = format === 'q4_1' ? 'Q4_1' : 'Q8_0'
   const bytes = blocks(type, raw)
-  const { quants, scales } = repack(type, bytes, raw.length)
-  return { values: toFloat32(type, bytes, raw.length), data: quants, scales }
+  const { data, scales } = (type === 'Q4_1' ? packNibbles(true, false) : packQ8)(bytes)
+  return { values: toFloat32(type, bytes, raw.length), data, scales }
 }
 
 interface Member {

@@ -7,7 +7,7 @@ import { openModel } from '../src/io/model_files.ts'
 import { defaults, type Options, parseOptions, parseText, type Values } from '../src/options.ts'
 import type { AnyInputMethod, AnyLinearMethod, AnyMethod, Json } from '../src/peft/method.ts'
 import { numel } from '../src/tensor/graph.ts'
-import type { WeightFormat } from '../src/tensor/weight.ts'
+import type { WeightFormat } from '../src/kernels/weight_formats.ts'
 import { openBundle } from '../src/train/bundle.ts'
 import { adapterFiles, modelFiles } from '../src/train/export.ts'
 import { loadState, methodOf } from '../src/train/load_adapter.ts'
@@ -88,7 +88,7 @@ function layerTests(m: AnyLinearMethod, facts: SuiteFacts): void {
   const options = (v: Json): Values<Options> => parseOptions(m.options, v)
   const cases: (readonly [WeightFormat, Kind, Json])[] = [
     ...variantsOf(m.options).flatMap((v) => kinds.map((k) => ['f32', k, v] as const)),
-    ...(['f16', 'q4', 'q8'] as const).flatMap((f) => kinds.map((k) => [f, k, {}] as const)),
+    ...(['f16', 'q4_1', 'q8_0'] as const).flatMap((f) => kinds.map((k) => [f, k, {}] as const)),
   ]
   test.each(cases.map(([f, k, v]) => [f, k, label(v), v] as const))(
     'a %s %s layer, %s: identity at the start, merged as unmerged, gradients',

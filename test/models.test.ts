@@ -49,7 +49,7 @@ async function load(path: string, capacity: number) {
     bundle,
     null,
     {},
-    { dtype: 'f32', seed: 0, trainable: false, maxBindingSize: gpu.traits.maxBindingSize },
+    { base: 'f32', seed: 0, trainable: false, maxBindingSize: gpu.traits.maxBindingSize },
   )
   await tunable.fill(gpu)
   const generator = await Generator.create(gpu, tunable, { capacity })

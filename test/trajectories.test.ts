@@ -10,6 +10,7 @@ import { readAdapter } from '../src/io/adapter_files.ts'
 import { openModel } from '../src/io/model_files.ts'
 import { readPath } from '../src/io/node_source.ts'
 import { openBundle, type ModelBundle } from '../src/train/bundle.ts'
+import type { Base } from '../src/train/run_config.ts'
 import { Trainer } from '../src/train/trainer.ts'
 import { findMethod, openAdapter, TunableLayout } from '../src/train/tunable.ts'
 import { gpu } from './gpu.ts'
@@ -64,30 +65,30 @@ afterAll(() => {
 
 interface Case {
   readonly name: string
-  readonly dtype: 'f32' | 'f16'
+  readonly base: Base
   readonly checkpointing: boolean
   /** Largest difference of a loss, absolute, and of a gradient norm, relative. */
   readonly tolerance: readonly [loss: number, norm: number]
 }
-const f32 = (name: string): Case => ({ name, dtype: 'f32', checkpointing: false, tolerance: [3e-4, 2e-3] })
+const f32 = (name: string): Case => ({ name, base: 'keep', checkpointing: false, tolerance: [3e-4, 2e-3] })
 const CASES: readonly Case[] = [
   ...['lora', 'lora-plus', 'dora', 'ia3', 'prompt', 'full'].map((m) => f32(`stories260K-${m}`)),
   f32('smollm2-135m-lora'),
   // Recomputed blocks: the same sums again.
   { ...f32('stories260K-lora'), checkpointing: true },
   // Frozen weights rounded to 11 bits (relative error up to 5e-4 each): another model by that much, and 50 steps of AdamW carry it forward.
-  { name: 'stories260K-lora', dtype: 'f16', checkpointing: false, tolerance: [1e-2, 2e-2] },
+  { name: 'stories260K-lora', base: 'f16', checkpointing: false, tolerance: [1e-2, 2e-2] },
 ]
-for (const { name, dtype, checkpointing, tolerance } of CASES)
+for (const { name, base, checkpointing, tolerance } of CASES)
   describeShared(
-    `${name}${dtype === 'f16' ? ', f16 weights' : ''}${checkpointing ? ', recomputed activations' : ''}`,
+    `${name}${base === 'f16' ? ', f16 weights' : ''}${checkpointing ? ', recomputed activations' : ''}`,
     ['goldens', 'trajectories', name],
     (path) => {
       test('every step has the loss and gradient norm of PyTorch', { timeout: 400_000 }, async () => {
         const ref = JSON.parse(readFileSync(join(path, 'reference.json'), 'utf8')) as Reference
         const bundle = await bundleOf(name.startsWith('smollm2') ? 'smollm2' : 'stories260K')
         const method = findMethod(METHOD_IDS[ref.method] ?? ref.method)
-        const o = { dtype, seed: 0, trainable: true, maxBindingSize: gpu.traits.maxBindingSize } as const
+        const o = { base, seed: 0, trainable: true, maxBindingSize: gpu.traits.maxBindingSize } as const
         const extra = ref.options.loraplus === undefined ? {} : { loraplus_lr_ratio: ref.options.loraplus }
         const loaded =
           method.slot === 'weights' ? null : await openAdapter(bundle, await readAdapter(await readPath(join(path, 'init'))), extra)

@@ -15,7 +15,7 @@ describe('flags', () => {
   test("defaults are the contract's", () => {
     const { run, options, method } = read()
     expect(run).toMatchObject({
-      dtype: 'f32',
+      base: 'keep',
       schedule: 'constant',
       warmup: 0,
       weight_decay: 0,
@@ -32,12 +32,21 @@ describe('flags', () => {
 
   test('every run option is a flag, read as its kind', () => {
     const { run } = read(
+<<<<<<< /tmp/h5/cur
+      '--steps', '20', '--lr', '1e-3', '--schedule', 'cosine', '--warmup', '3', '--batch', '2', '--seq', '96', '--accum', '4',
+      '--weight-decay', '0.1', '--clip', '0', '--seed', '7', '--base', 'nf4', '--no-shuffle', '--pack', '--checkpointing',
+    ) // prettier-ignore
+    expect(run).toEqual({
+      steps: 20, lr: 1e-3, schedule: 'cosine', warmup: 3, batch: 2, seq: 96, accum: 4,
+      weight_decay: 0.1, clip: 0, seed: 7, base: 'nf4', shuffle: false, pack: true, checkpointing: true,
+=======
       '--steps', '20', '--lr', '1e-3', '--schedule', 'cosine', '--warmup', '3', '--batch', '2', '--seq', '96', '--accum', '4', '--optim', 'adamw_8bit',
       '--weight-decay', '0.1', '--clip', '0', '--seed', '7', '--dtype', 'f16', '--no-shuffle', '--pack', '--checkpointing',
     ) // prettier-ignore
     expect(run).toEqual({
       steps: 20, lr: 1e-3, schedule: 'cosine', warmup: 3, batch: 2, seq: 96, accum: 4, optim: 'adamw_8bit',
       weight_decay: 0.1, clip: 0, seed: 7, dtype: 'f16', shuffle: false, pack: true, checkpointing: true,
+>>>>>>> /tmp/h5/new
     }) // prettier-ignore
   })
 
@@ -96,6 +105,7 @@ const BAD: readonly (readonly [string, RegExp])[] = [
   ['--seed 1.5', /--seed: got 1\.5/],
   ['--schedule sine', /--schedule: got "sine", expected one of constant, linear, cosine/],
   ['--dtype q4', /--dtype: got "q4", expected one of f32, f16/],
+  ['--base q4', /--base: got "q4", expected one of keep, nf4, q8, f16, f32/],
   ['--json=yes', /--json: got "yes", expected no value/],
   ['--no-shuffle=1', /--no-shuffle: got "1", expected no value/],
   ['--model=', /--model: it is empty, expected <starter\|folder\|file.gguf>/],

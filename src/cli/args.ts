@@ -1,5 +1,6 @@
 /** @file Reads command-line arguments against declared flags. Whatever is wrong is an OptionError that says what was expected. */
 import { OptionError } from '../errors.ts'
+import type { Base } from '../train/run_config.ts'
 import { accepts, type Option, type Options, parseOptions, parseText } from '../options.ts'
 
 /** A flag whose value is any text. */
@@ -72,6 +73,9 @@ export class Args {
     return Object.fromEntries(Object.keys(options).flatMap((k) => (this.values.has(k) ? [[k, this.values.get(k)]] : [])))
   }
 }
+
+/** `--base`, or `--dtype` as it was called before; by default the bits of the file. */
+export const baseOf = (args: Args): Base => (args.text('base') ?? args.text('dtype') ?? 'keep') as Base
 
 /** Help is asked for. */
 export const wantsHelp = (argv: readonly string[]): boolean => argv.includes('--help') || argv[0] === '-h'

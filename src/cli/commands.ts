@@ -1,6 +1,6 @@
 /** @file What the commands take, declared: parsing and help are made from this, run options and method options from their own declarations. */
 import { METHODS } from '../peft/registry.ts'
-import { float, int } from '../options.ts'
+import { choice, float, int } from '../options.ts'
 import { RUN_OPTIONS } from '../train/run_config.ts'
 import type { Flags } from './args.ts'
 
@@ -31,7 +31,9 @@ const data = {
   required: true,
 } as const
 const json = { kind: 'switch', help: 'JSON lines on stdout, and nothing else there.' } as const
-const { dtype, batch, seq, seed } = RUN_OPTIONS
+const { base, batch, seq, seed } = RUN_OPTIONS
+/** How --base was called when it had two choices. */
+const dtype = choice({ label: 'Frozen weights', help: 'The same as --base f32 or --base f16.', default: 'f32', choices: ['f32', 'f16'] })
 
 const { steps, lr, schedule, warmup, accum, weight_decay, optim, clip, shuffle, pack, checkpointing } = RUN_OPTIONS
 export const TUNE: CommandSpec = {
@@ -64,6 +66,7 @@ export const TUNE: CommandSpec = {
     optim,
     clip,
     seed,
+    base,
     dtype,
     shuffle,
     pack,
@@ -111,6 +114,7 @@ export const LOGITS: CommandSpec = {
       mayBeEmpty: true,
     },
     ids: { kind: 'text', value: '<id,id,…>', help: 'Token ids; no tokenizer is needed.' },
+    base,
     dtype,
     json,
   },
@@ -121,7 +125,16 @@ export const EVAL: CommandSpec = {
   id: 'eval',
   summary: 'Mean loss over every labelled token of a file.',
   usage: 'eval --model <…> [--adapter <folder>] --data <file> [--json]',
-  flags: { model, adapter, data, batch, seq: { ...seq, help: `${seq.help} Default: whole rows, up to the model's context.` }, dtype, json },
+  flags: {
+    model,
+    adapter,
+    data,
+    batch,
+    seq: { ...seq, help: `${seq.help} Default: whole rows, up to the model's context.` },
+    base,
+    dtype,
+    json,
+  },
   output: ['With --json: {"loss":…,"perplexity":…,"tokens":…}.'],
 }
 
@@ -147,6 +160,7 @@ export const GENERATE: CommandSpec = {
     }),
     seed: { ...seed, help: 'Of the choices.' },
     stop: { kind: 'list', value: '<text>', help: 'End when this is written. May be given several times.' },
+    base,
     dtype,
     json,
   },

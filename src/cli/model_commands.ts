@@ -9,7 +9,7 @@ import { Trainer } from '../train/trainer.ts'
 import { TunableLayout } from '../train/tunable.ts'
 import { defaults } from '../options.ts'
 import type { ModelBundle } from '../train/bundle.ts'
-import type { Args } from './args.ts'
+import { type Args, baseOf } from './args.ts'
 import type { GpuSource } from './gpu.ts'
 import { loadAdapter, loadModel, loadRows, requireTokenizer } from './load.ts'
 import type { Output } from './output.ts'
@@ -29,8 +29,7 @@ async function onGpu<T>(
   const gpu = await gpus.open()
   let t: TunableLayout | null = null
   try {
-    const dtype = args.text('dtype') === 'f16' ? 'f16' : 'f32'
-    const o = { dtype, seed: 0, trainable: false, maxBindingSize: gpu.traits.maxBindingSize } as const
+    const o = { base: baseOf(args), seed: 0, trainable: false, maxBindingSize: gpu.traits.maxBindingSize } as const
     t = new TunableLayout(bundle, loaded?.method ?? null, loaded?.options ?? {}, o, loaded)
     for (const note of t.notes.filter((n) => !loaded?.notes.includes(n))) out.note(note)
     await t.fill(gpu, { onProgress: (done, total) => out.bar(done, total, 'loading the model') })

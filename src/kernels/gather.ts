@@ -1,4 +1,5 @@
 import { ceilDiv, defineKernel, grid1d } from '../gpu/kernel.ts'
+import { SCALES_BINDING, WEIGHT_FLAGS } from './weight_formats.ts'
 
 /** out[i] = scale · w[ids[i] - first] where that row is among the table_rows rows bound; other rows are left alone, or zero (flag `zero`).
  * Flag `prompt`: sequences of `tokens` ids are each preceded by the prompt_rows rows of `prompt`. Flag `add`: out +=. width in vec4s. */
@@ -7,16 +8,13 @@ export const gatherKernel = defineKernel({
   bindings: {
     ids: 'read',
     w: 'read',
-    scales: { access: 'read', when: ['w_q4', 'w_q8'] },
+    scales: SCALES_BINDING,
     prompt: { access: 'read', when: ['prompt'] },
     out: 'write',
   },
   uniforms: { rows: 'u32', width: 'u32', first: 'u32', table_rows: 'u32', prompt_rows: 'u32', tokens: 'u32', scale: 'f32' },
-  flags: ['w_f32', 'w_f16', 'w_q4', 'w_q8', 'prompt', 'zero', 'add'],
-  variants: [
-    ...(['w_f32', 'w_f16', 'w_q4', 'w_q8'] as const).flatMap((w) => [[w], [w, 'zero'], [w, 'prompt', 'zero'], [w, 'prompt']] as const),
-    ['w_f32', 'add'],
-  ],
+  flags: [...WEIGHT_FLAGS, 'prompt', 'zero', 'add'],
+  variants: [...WEIGHT_FLAGS.flatMap((w) => [[w], [w, 'zero'], [w, 'prompt', 'zero'], [w, 'prompt']] as const), ['w_f32', 'add']],
   constants: { WORKGROUP: 64 },
   grid: ({ rows, width }, { WORKGROUP }) => grid1d(ceilDiv(rows * width, WORKGROUP)),
 })

@@ -1,5 +1,7 @@
 /** @file What every matmul kernel takes: c[M, N] (+)= alpha * op(a) @ op(b) (+ h @ lb) (+ bias) (+ r). Their shaders differ only in how. */
 
+import { SCALES_BINDING, WEIGHT_FLAGS, WEIGHT_FORMATS, weightFlag, type WeightFlag } from './weight_formats.ts'
+
 /** Offsets and leading dimensions in elements. R: rank of the low-rank term, 0 if none; h_ld: its row stride; seg0, seg1: first columns of
  * the second and third segment of a fused projection (NT), 0xffffffff if none: segment s reads columns s R … of h. */
 export const MATMUL_UNIFORMS = {
@@ -22,7 +24,7 @@ export const MATMUL_UNIFORMS = {
 export const MATMUL_BINDINGS = {
   a: 'read',
   w: 'read',
-  scales: { access: 'read', when: ['w_q4', 'w_q8'] },
+  scales: SCALES_BINDING,
   c: 'write',
   h: { access: 'read', when: ['lora'] },
   lb: { access: 'read', when: ['lora'] },
@@ -30,12 +32,13 @@ export const MATMUL_BINDINGS = {
   bias: { access: 'read', when: ['bias'] },
 } as const
 
-export const MATMUL_FLAGS = ['layout_nn', 'layout_tn', 'w_f32', 'w_f16', 'w_q4', 'w_q8', 'lora', 'residual', 'bias', 'accumulate'] as const
-export type MatmulFlag = (typeof MATMUL_FLAGS)[number]
+const HOW = ['layout_nn', 'layout_tn', 'lora', 'residual', 'bias', 'accumulate'] as const
+export type MatmulFlag = WeightFlag | (typeof HOW)[number]
+export const MATMUL_FLAGS: readonly MatmulFlag[] = [...HOW, ...WEIGHT_FLAGS]
 
 /** What the ops use. */
 export const MATMUL_VARIANTS: readonly (readonly MatmulFlag[])[] = [
-  ...(['w_f32', 'w_f16', 'w_q4', 'w_q8'] as const).flatMap((w): MatmulFlag[][] => [
+  ...WEIGHT_FORMATS.map(weightFlag).flatMap((w): MatmulFlag[][] => [
     [w],
     [w, 'lora', 'residual', 'bias'],
     [w, 'layout_nn', 'accumulate'],

@@ -1,5 +1,6 @@
 /** @file Matmul family "sgk": a register tile fed by subgroup broadcasts. The fastest where loads are what costs (software adapters). */
 import { ceilDiv, defineKernel } from '../gpu/kernel.ts'
+import { formatOfFlags, isPacked, layoutOf, type WeightFormat } from './weight_formats.ts'
 import { MATMUL_BINDINGS, MATMUL_FLAGS, MATMUL_UNIFORMS, MATMUL_VARIANTS } from './matmul_common.ts'
 
 const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i)
@@ -20,13 +21,22 @@ interface Phase {
   readonly vec4: boolean
   /** K is a multiple of the chunk, so no guard is needed. */
   readonly exact: boolean
+  /** What holds for `every` k's (a multiple of the chunk, K one of it): statements at k1, the first of them. */
+  readonly outer?: { readonly every: number; readonly load: readonly string[] } | null
 }
 
 function phase(p: Phase, single: boolean, TM: number, V: number, SG: number): string[] {
   const KC = Math.max(8, SG)
   const parts = KC / SG
   const copies = p.perColumn ? V : 1
-  const out: string[] = [`for (var k0 = 0u; k0 < ${p.K}; k0 += ${KC}u) {`]
+  const { outer } = p
+  const out: string[] = outer
+    ? [
+        `for (var k1 = 0u; k1 < ${p.K}; k1 += ${outer.every}u) {`,
+        ...outer.load,
+        `for (var k0 = k1; k0 < k1 + ${outer.every}u; k0 += ${KC}u) {`,
+      ]
+    : [`for (var k0 = 0u; k0 < ${p.K}; k0 += ${KC}u) {`]
   for (const s of range(parts)) {
     out.push(`let ka${s} = k0 + ${s * SG}u + lane;`)
     if (!p.exact) out.push(`let kc${s} = min(ka${s}, ${p.K} - 1u); let in${s} = ka${s} < ${p.K};`)
@@ -41,7 +51,7 @@ function phase(p: Phase, single: boolean, TM: number, V: number, SG: number): st
     // A clamped k rereads the last element; its a is 0 there.
     const k = p.exact || !p.vec4 ? `(k0 + ${q * 4}u)` : `min(k0 + ${q * 4}u, ${p.K} - 4u)`
     const loads = [...p.load(q, k), ...(single ? range(4).flatMap((kk) => ntColumns(V, kk)) : [])]
-    out.push(...loads.map((text) => text.replace(/\b(w|b|word|dm)(\d+)/g, `$1${q}q$2`)))
+    out.push(...loads.map((text) => text.replace(/\b(w|b)(\d+)/g, `$1${q}q$2`)))
   }
   const source = (i: number, k: number, c = '') => `subgroupBroadcast(a${i}_${Math.floor(k / SG)}${c}, ${k % SG}u)`
   /** Element k of row i of the broadcast operand against the columns of group g. */
@@ -63,7 +73,7 @@ function phase(p: Phase, single: boolean, TM: number, V: number, SG: number): st
           for (const v of range(V)) out.push(`acc${i}_${v} = fma(s${i}_${k}, w${q}q${v}_${kk}, acc${i}_${v});`)
         }
       }
-  out.push('}')
+  out.push(outer ? '}}' : '}')
   return out
 }
 const vec = (n: number): string => (n === 1 ? 'f32' : `vec${n}f`)
@@ -75,26 +85,39 @@ function ntColumns(V: number, kk: number): string[] {
   })
 }
 
-/** Loads of a frozen weight. q4 decodes a word of 8 once for both of its vec4s. */
-function weightLoads(format: string, nt: boolean, V: number): Phase['load'] {
-  const nibbles = (word: string, from: number) =>
-    `vec4f((vec4u(${word}) >> vec4u(${from}u, ${from + 4}u, ${from + 8}u, ${from + 12}u)) & vec4u(15u))`
-  if (nt)
-    return (q, k) =>
+/** Loads of a frozen weight. Packed ones are decoded 8 at a time: along k (NT, where a lane's scales hold for a block), or along the columns of two vec4s. */
+function weightLoads(format: WeightFormat, nt: boolean, V: number): Pick<Phase, 'load' | 'outer'> {
+  const packed = isPacked(format)
+  if (nt) {
+    const load: Phase['load'] = (q, k) =>
       range(V).flatMap((v) => {
-        if (format !== 'w_q4') return [`let w${v} = load_w4((bn${v} + ${k}) >> 2u);`]
+        if (!packed) return [`let w${v} = load_w4((bn${v} + ${k}) >> 2u);`]
+        const bits = `bits${Math.floor(q / 2)}_${v}`
         return [
-          `let word${v} = w[(bn${v} + ${k}) >> 3u]; let dm${v} = unpack2x16float(scales[(bn${v} + ${k}) >> 5u]);`,
-          `let w${v} = fma(${nibbles(`word${v}`, (q % 2) * 16)}, vec4f(dm${v}.x), vec4f(dm${v}.y));`,
+          ...(q % 2 === 0 ? [`let ${bits} = quant_bits((bn${v} + ${k}) >> 3u);`] : []),
+          `let w${v} = fma(quants(${bits}, ${q % 2}u), vec4f(dm${v}.x), vec4f(dm${v}.y));`,
         ]
       })
-  return (_q, k) =>
-    range(4).flatMap((kk) =>
-      range(V).map((v) => {
-        const row = `min(${k} + ${kk}u, params.K - 1u)`
-        return `let w${v}_${kk} = load_w4((params.b_off + ${row} * params.ldb + col${v}) >> 2u);`
-      }),
-    )
+    return {
+      load,
+      outer: packed ? { every: layoutOf(format).block, load: range(V).map((v) => `let dm${v} = block_scale((bn${v} + k1) >> 2u);`) } : null,
+    }
+  }
+  const load: Phase['load'] = (q, k) =>
+    range(4).flatMap((kk) => {
+      const row = `min(${k} + ${kk}u, params.K - 1u)`
+      if (!packed || V % 2) return range(V).map((v) => `let w${v}_${kk} = load_w4((params.b_off + ${row} * params.ldb + col${v}) >> 2u);`)
+      // 8 columns lie in one block.
+      return range(V / 2).flatMap((p) => {
+        const id = `${q * 4 + kk}_${p}`
+        return [
+          `let at${id} = params.b_off + ${row} * params.ldb + col${2 * p};`,
+          `let bits${id} = quant_bits(at${id} >> 3u); let dm${id} = block_scale(at${id} >> 2u);`,
+          ...[0, 1].map((h) => `let w${2 * p + h}_${kk} = fma(quants(bits${id}, ${h}u), vec4f(dm${id}.x), vec4f(dm${id}.y));`),
+        ]
+      })
+    })
+  return { load }
 }
 
 /** NN and TN with few columns: a lane's column is read an element at a time. */
@@ -113,7 +136,8 @@ function generate({ TM, V, SPLIT, SUBGROUP: SG }: Record<'TM' | 'V' | 'SPLIT' | 
   const narrow = flags.has('narrow')
   /** A lane owns single columns. */
   const single = narrow || (!flags.has('layout_nn') && !tn)
-  const format = [...flags].find((f) => f.startsWith('w_'))!
+  const format = formatOfFlags(flags)
+  const packed = isPacked(format)
   const groups = single ? Math.ceil(V / 4) : V
   const width = single ? vec(Math.min(V, 4)) : 'vec4f'
   const out: string[] = [`let tile_row = wg.y * ${TM}u; let tile_col = wg.x * ${sgkColumns(single, V, SG)}u;`]
@@ -122,22 +146,22 @@ function generate({ TM, V, SPLIT, SUBGROUP: SG }: Record<'TM' | 'V' | 'SPLIT' | 
       out.push(
         `let col${v} = tile_col + ${v * SG}u + lane; let bn${v} = params.b_off + min(col${v}, params.N - 1u)${narrow ? '' : ' * params.ldb'};`,
       )
-    else out.push(`let col${v} = min(tile_col + lane * ${4 * V}u + ${4 * v}u, params.N - 4u);`)
+    // Packed weights: N is a multiple of 32, and the second vec4 of 8 columns stays beside the first.
+    else out.push(`let col${v} = min(tile_col + lane * ${4 * V}u + ${4 * v}u, params.N - ${packed && V % 2 === 0 ? 8 - 4 * (v % 2) : 4}u);`)
   }
   for (const i of range(TM)) {
     out.push(`let m${i} = min(tile_row + ${i}u, params.M - 1u);`)
     out.push(tn ? `let am${i} = params.a_off + m${i};` : `let am${i} = params.a_off + m${i} * params.lda;`)
     for (const g of range(groups)) out.push(`var acc${i}_${g} = ${width}(0.0);`)
   }
-  const quantised = format === 'w_q4' || format === 'w_q8'
   out.push(
     ...phase(
       {
         K: 'params.K',
         a: (i, k) => (tn ? `a[am${i} + ${k} * params.lda]` : `a[am${i} + ${k}]`),
-        load: narrow ? narrowLoads(V) : weightLoads(format, single, V),
+        ...(narrow ? { load: narrowLoads(V) } : weightLoads(format, single, V)),
         vec4: single && !narrow,
-        exact: quantised && single && 32 % Math.max(8, SG) === 0,
+        exact: packed && single,
       },
       single,
       TM,

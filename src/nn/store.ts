@@ -1,7 +1,8 @@
-/** @file Where a model's parameters lie on the GPU. Filled by train/load_model.ts; read by Network. */
+/** @file Where a model's parameters lie on the GPU. Filled by train/fill_store.ts; read by Network. */
 import { type Graph, type Tensor } from '../tensor/graph.ts'
 import type { Storage } from '../tensor/storage.ts'
-import type { Weight, WeightFormat } from '../tensor/weight.ts'
+import type { WeightFormat } from '../kernels/weight_formats.ts'
+import type { Weight } from '../tensor/weight.ts'
 
 /** A part of a persistent buffer: `byteOffset` is a multiple of 256. */
 export interface Place {
@@ -15,6 +16,13 @@ export interface Member {
   readonly from: number
   readonly rows: number
 }
+/** Rows first … first + rows - 1 of a table, in buffers of their own. */
+export interface MatrixPart {
+  readonly first: number
+  readonly rows: number
+  readonly data: Place
+  readonly scales: Place | null
+}
 export interface MatrixStore {
   readonly format: WeightFormat
   readonly rows: number
@@ -26,6 +34,8 @@ export interface MatrixStore {
   readonly bias: VectorStore | null
   /** Where its gradient collects, if it is trained (f32 only). */
   readonly gradient: Place | null
+  /** All of a frozen table that is too large for one buffer; null: `data` and `scales` are all. */
+  readonly parts: readonly MatrixPart[] | null
 }
 export interface VectorStore {
   readonly size: number
@@ -52,12 +62,15 @@ export function bindVector(g: Graph, v: VectorStore): Tensor {
 export function bindMatrix(g: Graph, m: MatrixStore): Weight {
   const { format, rows, cols } = m
   const sink = m.gradient && g.leaf(m.gradient.storage, [rows, cols], { byteOffset: m.gradient.byteOffset })
-  const data =
-    format === 'f32'
-      ? g.leaf(m.data.storage, [rows, cols], { byteOffset: m.data.byteOffset, needsGrad: sink !== null, sink })
-      : g.leaf(m.data.storage, [m.data.storage.bytes / 4], { dtype: 'u32', byteOffset: m.data.byteOffset })
-  const scales =
-    m.scales &&
-    g.leaf(m.scales.storage, [m.scales.storage.bytes / 4], { dtype: format === 'q4' ? 'u32' : 'f32', byteOffset: m.scales.byteOffset })
-  return { format, rows, cols, data, scales }
+  const words = ({ storage, byteOffset }: Place): Tensor => g.leaf(storage, [storage.bytes / 4], { dtype: 'u32', byteOffset })
+  const bind = (p: Omit<MatrixPart, 'first'>) => ({
+    data:
+      format === 'f32'
+        ? g.leaf(p.data.storage, [p.rows, cols], { byteOffset: p.data.byteOffset, needsGrad: sink !== null, sink })
+        : words(p.data),
+    scales: p.scales && words(p.scales),
+  })
+  if (!m.parts) return { format, rows, cols, ...bind(m) }
+  const parts = m.parts.map((p) => ({ first: p.first, rows: p.rows, ...bind(p) }))
+  return { format, rows, cols, data: parts[0].data, scales: parts[0].scales, parts }
 }

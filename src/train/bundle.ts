@@ -77,7 +77,13 @@ export async function readRows(
   const rowBytes = t.bytes / t.shape[0]
   const order = b.files.kind === 'gguf' ? b.family.ggufRowOrder(name, b.config) : null
   if (!order) return t.source.read(t.offset + from * rowBytes, rows * rowBytes)
-  return gatherRows(await t.source.read(t.offset, t.bytes), rowBytes, order.subarray(from, from + rows))
+  // Rows move within their head: those asked for lie close together.
+  const wanted = order.slice(from, from + rows)
+  const first = wanted.reduce((a, b) => Math.min(a, b), t.shape[0])
+  const last = wanted.reduce((a, b) => Math.max(a, b), 0)
+  const bytes = await t.source.read(t.offset + first * rowBytes, (last + 1 - first) * rowBytes)
+  for (let i = 0; i < rows; i++) wanted[i] -= first
+  return gatherRows(bytes, rowBytes, wanted)
 }
 
 /** A tensor as f32 values in Hugging Face's order. Throws ModelError for NaN or infinite weights. */
@@ -96,11 +102,13 @@ export async function readFloats(
 }
 
 export function requireFinite(values: Float32Array, name: string, file: string): void {
-  for (let i = 0; i < values.length; i++)
-    if (!Number.isFinite(values[i]))
-      throw new ModelError(`element ${i} is ${values[i]}`, {
-        where: `${file}, tensor ${name}`,
-        why: 'one such weight makes every output NaN',
-        fix: 'The file is damaged: fetch it again from its source',
-      })
+  for (let i = 0; i < values.length; i++) if (!Number.isFinite(values[i])) notFinite(i, values[i], name, file)
+}
+/** Refuses element `i` of a tensor. */
+export function notFinite(i: number, value: number, name: string, file: string): never {
+  throw new ModelError(`element ${i} is ${value}`, {
+    where: `${file}, tensor ${name}`,
+    why: 'one such weight makes every output NaN',
+    fix: 'The file is damaged: fetch it again from its source',
+  })
 }

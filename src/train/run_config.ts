@@ -2,7 +2,9 @@
 import { bool, choice, defaults, float, int, type Values } from '../options.ts'
 
 export const SCHEDULES = ['constant', 'linear', 'cosine'] as const
-export const DTYPES = ['f32', 'f16'] as const
+/** How the frozen weights of the model are kept on the GPU. */
+export const BASES = ['keep', 'nf4', 'q8', 'f16', 'f32'] as const
+export type Base = (typeof BASES)[number]
 
 /** AdamW, and how its moments are kept. */
 export const OPTIMIZERS = ['adamw', 'adamw_8bit', 'adamw_coat'] as const
@@ -51,11 +53,13 @@ export const RUN_OPTIONS = {
   }),
   clip: float({ label: 'Gradient clip', help: 'Largest gradient norm; 0 is off.', default: 1, min: 0, max: 1e6, step: 0.1 }),
   seed: int({ label: 'Seed', help: 'Of initialisation, shuffling and dropout.', default: 0, min: 0, max: 0xffffffff }),
-  dtype: choice({
+  base: choice({
     label: 'Frozen weights',
-    help: 'How floating-point frozen weights are stored; block-quantised ones stay as they are.',
-    default: 'f32',
-    choices: DTYPES,
+    help:
+      'How they are kept on the GPU: keep = in the bits of the file; nf4 = 4 bits as QLoRA; q8 = 8-bit blocks; f16; f32. nf4 and q8 leave what takes no more bits as it is. ' +
+      'Beside a base of 4 or 8 bits, token embeddings and head are 8-bit blocks. A method that trains the weights themselves keeps them as f32.',
+    default: 'keep',
+    choices: BASES,
   }),
   shuffle: bool({ label: 'Shuffle', help: 'Draw rows in a new seeded order each epoch.', default: true }),
   pack: bool({ label: 'Pack', help: 'Put several short rows into one sequence; they do not see each other.', default: false }),
@@ -66,6 +70,12 @@ export const RUN_OPTIONS = {
   }),
 } as const
 export type RunOptions = Values<typeof RUN_OPTIONS>
+
+/** Run options as an earlier version stored them, by their present names: `base` was `dtype`, f32 or f16. */
+export function renamed(stored: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  const { dtype, ...rest } = stored
+  return dtype === undefined ? stored : { base: dtype === 'f16' ? 'f16' : 'keep', ...rest }
+}
 
 /** Width (hidden size) that methods' learning rates are stated for: SmolLM2-135M's, on which they were tried. */
 const RATE_WIDTH = 576

@@ -10,9 +10,15 @@ import { METHODS } from '../peft/registry.ts'
 import { Adapter, type State } from './adapter.ts'
 import type { ModelBundle } from './bundle.ts'
 import { loadState, methodOf } from './load_adapter.ts'
-import { fillStore, layoutStore, type StoreLayout } from './model_store.ts'
+import { requireTrainable } from './base_formats.ts'
+import { fillStore } from './fill_store.ts'
+import { layoutStore, type StoreLayout } from './model_store.ts'
 import { ParamSet } from './param_set.ts'
+<<<<<<< /tmp/h5/cur
+import type { Base } from './run_config.ts'
+=======
 import type { Optimizer } from './run_config.ts'
+>>>>>>> /tmp/h5/new
 import type { Tunable } from './step.ts'
 
 /** Throws OptionError naming the methods there are. */
@@ -26,14 +32,19 @@ export function findMethod(id: string): AnyMethod {
 const MOMENTS: Readonly<Record<Optimizer, Moments8bit | null>> = { adamw: null, adamw_8bit: 'dynamic', adamw_coat: 'expand' }
 
 export interface TunableOptions {
-  readonly dtype: 'f32' | 'f16'
+  /** How frozen weights are kept. */
+  readonly base: Base
   readonly seed: number
   /** Gradients and moments too, or only the values. */
   readonly trainable: boolean
   readonly maxBindingSize: number
+<<<<<<< /tmp/h5/cur
+  /** The model alone, laid out with the same base: its frozen weights are used in place of own ones where they are the same. It is filled first and outlives this one. */
+=======
   /** What trains them; default: adamw. */
   readonly optim?: Optimizer
   /** The model alone, laid out with the same dtype: its frozen weights are used in place of own ones where they are the same. It is filled first and outlives this one. */
+>>>>>>> /tmp/h5/new
   readonly shared?: TunableLayout | null
 }
 /** An adapter that was read and found to fit. */
@@ -62,6 +73,7 @@ export class TunableLayout implements Tunable {
     const moments = MOMENTS[o.optim ?? 'adamw']
     const weights = method?.slot === 'weights'
     if (weights) parseOptions(method.options, options)
+    requireTrainable(method, o.base)
     this.adapter =
       method && method.slot !== 'weights'
         ? new Adapter(bundle, method, options, { trainable, maxBindingSize, moments, ...(loaded && { targets: loaded.targets }) })
@@ -70,10 +82,10 @@ export class TunableLayout implements Tunable {
     this.trained = trainable ? (this.adapter?.params ?? own) : null
     const replaced = replaces(this.adapter)
     const { shared } = o
-    this.borrows = !!shared && !own && !replaced && shared.bundle === bundle && shared.method === null && shared.o.dtype === o.dtype
+    this.borrows = !!shared && !own && !replaced && shared.bundle === bundle && shared.method === null && shared.o.base === o.base
     this.#layout = this.borrows
       ? shared!.#layout
-      : layoutStore(bundle, { dtype: o.dtype, trained: own, replaced: new Set(replaced ? this.adapter!.targets : []), maxBindingSize })
+      : layoutStore(bundle, { base: o.base, trained: own, replaced: new Set(replaced ? this.adapter!.targets : []), maxBindingSize })
     this.#own = own
   }
   /** The frozen weights are those of `shared`: filled and freed with it. */
@@ -120,6 +132,12 @@ export class TunableLayout implements Tunable {
     this.#own?.destroy()
     this.adapter?.params.destroy()
   }
+}
+
+/** GPU bytes of a model alone, every weight frozen. */
+export function baseBytes(bundle: ModelBundle, base: Base, maxBindingSize: number): number {
+  const t = new TunableLayout(bundle, null, {}, { base, seed: 0, trainable: false, maxBindingSize })
+  return t.storages.reduce((n, s) => n + s.bytes, 0)
 }
 
 /** Whether the initialisation takes something out of the frozen weights. */

@@ -1,7 +1,7 @@
 /** @file Everything that crosses the boundary between the page and the engine worker. Plain data: structured clone and nothing else. */
 import type { TokenizerFiles, TokenRows } from '../data/types.ts'
 import type { WireError } from '../errors.ts'
-import type { EvalRecord, MemoryPlan, RunConfig, RunExtras, SampleRecord, StepRecord } from '../train/run_config.ts'
+import type { Base, EvalRecord, MemoryPlan, RunConfig, RunExtras, SampleRecord, StepRecord } from '../train/run_config.ts'
 
 /** Where a model comes from. Files are structured-cloned File objects (no copy of their bytes). */
 export type ModelSpec =
@@ -32,6 +32,8 @@ export interface ModelInfo {
   readonly notes: readonly string[]
   /** Names a method's target_modules may take ("q_proj" …). */
   readonly linears: readonly string[]
+  /** GPU bytes of the frozen model in each form that it can be kept in. */
+  readonly bases: readonly { readonly base: Base; readonly bytes: number }[]
   /** Identity of the weights for manifests: sha-256 over names, shapes and bytes sampled, hex. */
   readonly fingerprint: string
 }

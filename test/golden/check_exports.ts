@@ -38,7 +38,7 @@ const cases: unknown[] = []
 for (const method of METHODS.values())
   for (const options of variantsOf(method.options)) {
     const run = { ...defaults(RUN_OPTIONS), seq: length, lr: method.slot === 'weights' ? 1e-3 : 1e-2, steps: STEPS }
-    const t = new TunableLayout(bundle, method, options, { dtype: 'f32', seed: 0, trainable: true, maxBindingSize: gpu.traits.maxBindingSize })
+    const t = new TunableLayout(bundle, method, options, { base: 'f32', seed: 0, trainable: true, maxBindingSize: gpu.traits.maxBindingSize })
     await t.fill(gpu)
     const trainer = await Trainer.create(gpu, t, run)
     const source = new BatchSource(rows, { ...run, accum: 1 })

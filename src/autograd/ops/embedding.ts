@@ -1,7 +1,8 @@
 /** @file Rows of a table by id: token embeddings in any weight format, a trainable prompt before each sequence, and rows of activations. */
 import { fillKernel, gatherKernel, scatterAddKernel } from '../../kernels/gather.ts'
+import { isPacked, tableStep, weightBytes, weightFlag, weightOffset } from '../../kernels/weight_formats.ts'
 import { derived, type Dim, isLive, type Shape, ShapeError, type Tensor, times, type Vjp } from '../../tensor/graph.ts'
-import { WEIGHT_FLAGS, type Weight, weightBytes } from '../../tensor/weight.ts'
+import type { Weight, WeightPart } from '../../tensor/weight.ts'
 import { columnSum } from './column_sum.ts'
 import { now, requireVec4 } from './live.ts'
 
@@ -19,31 +20,26 @@ interface Lookup {
   /** An id whose row gets no gradient from here. */
   readonly skip?: number | null
 }
-/** Rows first … first + rows - 1 of a table, small enough to bind. */
-export interface TableChunk {
-  readonly first: number
-  readonly rows: number
-  readonly data: Tensor
-  readonly scales: Tensor | null
-}
-
 const view = (t: Tensor, shape: Shape, bytes: number): Tensor =>
   t.graph.leaf(t.storage!, shape, { dtype: t.dtype, byteOffset: t.byteOffset + bytes })
 
 /** A table in pieces that each fit a binding. Multiples of 256 rows keep every view's offset a multiple of 256 bytes. */
-export function tableChunks({ format, rows, cols, data, scales }: Weight): TableChunk[] {
-  const per = weightBytes(format, 1, cols)
+export function tableChunks({ format, rows, cols, data, scales, parts }: Weight): readonly WeightPart[] {
+  if (parts) return parts
   const limit = data.graph.target.maxBindingSize
-  if (rows * per.data <= limit || !data.storage) return [{ first: 0, rows, data, scales }]
-  const step = Math.max(256, Math.floor(limit / per.data / 256) * 256)
-  const out: TableChunk[] = []
+  if (weightBytes(format, rows, cols).data <= limit || !data.storage) return [{ first: 0, rows, data, scales }]
+  if (format === 'nf4') throw new ShapeError('table', 'nf4 in one piece', [rows, cols])
+  const step = tableStep(format, cols, limit)
+  const out: WeightPart[] = []
   for (let first = 0; first < rows; first += step) {
     const n = Math.min(step, rows - first)
+    const bytes = weightBytes(format, n, cols)
+    const at = weightOffset(format, first * cols)
     out.push({
       first,
       rows: n,
-      data: view(data, [n, per.data / 4], first * per.data),
-      scales: scales && view(scales, [n, per.scales / 4], first * per.scales),
+      data: view(data, format === 'f32' ? [n, cols] : [bytes.data / 4], at.data),
+      scales: scales && view(scales, [bytes.scales / 4], at.scales),
     })
   }
   return out
@@ -65,7 +61,7 @@ function gather(table: Weight, ids: Tensor, out: Tensor, o: Lookup = {}): void {
         tokens: prompting?.tokens ?? 1,
         scale,
       },
-      { flags: [WEIGHT_FLAGS[table.format], ...(prompting ? (['prompt'] as const) : []), ...(i === 0 ? (['zero'] as const) : [])] },
+      { flags: [weightFlag(table.format), ...(prompting ? (['prompt'] as const) : []), ...(i === 0 ? (['zero'] as const) : [])] },
     )
   })
 }
@@ -100,8 +96,8 @@ function scatterAdd(table: Weight, ids: Tensor, count: Dim, dy: Tensor, into: Te
 function requireTable(op: string, { cols, data, scales, format }: Weight, ids: Tensor): void {
   if (ids.dtype !== 'u32') throw new ShapeError(op, `u32 ids (they are ${ids.dtype})`, ids.shape)
   requireVec4(op, [cols])
-  if ((scales !== null) !== (format === 'q4' || format === 'q8'))
-    throw new ShapeError(op, `scales exactly for q4 and q8 (the format is ${format})`, data.shape)
+  if ((scales !== null) !== isPacked(format))
+    throw new ShapeError(op, `scales exactly for packed formats (the format is ${format})`, data.shape)
   if (scales && cols % 32) throw new ShapeError(op, 'columns in blocks of 32 for a quantised table', [cols])
 }
 

@@ -1,7 +1,8 @@
 /** @file Linear layers over a weight in any format, plain and with a low-rank update computed in the same matmul. */
 import { loraRowNormKernel } from '../../kernels/lora_row_norm.ts'
 import { ShapeError, type Tensor, type Vjp } from '../../tensor/graph.ts'
-import { type Weight, WEIGHT_FLAGS } from '../../tensor/weight.ts'
+import { weightFlag } from '../../kernels/weight_formats.ts'
+import type { Weight } from '../../tensor/weight.ts'
 import { asWeight, emitMatmul } from './matmul.ts'
 
 /** Part of a weight's rows: a member of a fused projection. */
@@ -190,7 +191,7 @@ export function inverseRowNorm(
       seg0: o.segments[0] ?? 0xffffffff,
       seg1: o.segments[1] ?? 0xffffffff,
     },
-    { flags: [WEIGHT_FLAGS[w.format]] },
+    { flags: [weightFlag(w.format)] },
   )
   return y
 }

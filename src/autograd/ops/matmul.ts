@@ -2,7 +2,8 @@
 import { chooseMatmul, type Layout } from '../../kernels/matmul.ts'
 import type { MatmulFlag } from '../../kernels/matmul_common.ts'
 import { type Dim, isLive, ShapeError, type Scalar, type Tensor } from '../../tensor/graph.ts'
-import { type Weight, WEIGHT_FLAGS } from '../../tensor/weight.ts'
+import { weightFlag } from '../../kernels/weight_formats.ts'
+import type { Weight } from '../../tensor/weight.ts'
 
 /** A second product added to the first: NT: h [M, S R] (segment s of the columns reads its own R columns) @ lb [N, R]^T; NN: h [M, R] @ lb [R, N]. */
 export interface LowRankTerm {
@@ -61,7 +62,7 @@ export function emitMatmul(m: MatmulCall): void {
     segments,
   })
   const flags: MatmulFlag[] = [
-    WEIGHT_FLAGS[b.format],
+    weightFlag(b.format),
     ...(layout === 'nn' ? (['layout_nn'] as const) : layout === 'tn' ? (['layout_tn'] as const) : []),
     ...(lowRank ? (['lora'] as const) : []),
     ...(m.residual ? (['residual'] as const) : []),

@@ -19,6 +19,10 @@ const asked = new Map<string, string>()
 
 /** What the plan depends on. Seed, rate and length of the run change no buffer. */
 export function planKey(config: RunConfig, s: StudioState): string {
+<<<<<<< /tmp/h5/cur
+  const { batch, seq, accum, base, pack, checkpointing, clip } = config.run
+  return JSON.stringify([s.model.info?.fingerprint, config.method, config.options, batch, seq, accum, base, pack, checkpointing, clip > 0])
+=======
   const { batch, seq, accum, optim, dtype, pack, checkpointing, clip } = config.run
   return JSON.stringify([
     s.model.info?.fingerprint,
@@ -33,6 +37,7 @@ export function planKey(config: RunConfig, s: StudioState): string {
     checkpointing,
     clip > 0,
   ])
+>>>>>>> /tmp/h5/new
 }
 
 /** Watch the state and plan when it settles. Returns how to stop. */

@@ -3,6 +3,7 @@ import { useStore } from 'zustand'
 import { createJSONStorage, persist } from 'zustand/middleware'
 import { createStore } from 'zustand/vanilla'
 import { reduce, type StudioEvent } from './reduce.ts'
+import { renamed } from '../../train/run_config.ts'
 import { INITIAL, INITIAL_CHOICES, STEP_IDS, type Choices, type StudioState } from './state.ts'
 
 const VERSION = 1
@@ -19,7 +20,8 @@ export function restoredChoices(stored: unknown): Choices {
     if (!right) return [k, initial]
     return [k, kind(v) === 'object' && k !== 'model' && k !== 'data' ? { ...(initial as object), ...(v as object) } : v]
   })
-  const choices = Object.fromEntries(entries) as unknown as Choices
+  const read = Object.fromEntries(entries) as unknown as Choices
+  const choices: Choices = { ...read, sharedRun: renamed({ ...read.sharedRun }) }
   return STEP_IDS.includes(choices.step) ? choices : { ...choices, step: 'model' }
 }
 

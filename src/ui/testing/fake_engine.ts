@@ -228,6 +228,13 @@ export class FakeEngine implements WorkerPort {
       tokenizer: this.settings.tokenizer,
       notes: kind === 'starter' ? [] : ['Q6_K tensors were converted to Q8_0: their loss is below 0.001 nats.'],
       linears: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'],
+      bases: [
+        { base: 'keep', bytes: 99_000_000 },
+        { base: 'nf4', bytes: 86_000_000 },
+        { base: 'q8', bytes: 143_000_000 },
+        { base: 'f16', bytes: 269_000_000 },
+        { base: 'f32', bytes: 538_000_000 },
+      ],
       fingerprint: `f-${kind}`,
     }
   }

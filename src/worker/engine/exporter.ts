@@ -10,6 +10,7 @@ import { type ModelBundle, openBundle } from '../../train/bundle.ts'
 import { adapterFiles, type ExportItem, type Manifest, modelFiles } from '../../train/export.ts'
 import { openAdapter, type TunableLayout } from '../../train/tunable.ts'
 import type { ExportCheck, ExportFile } from '../protocol.ts'
+import { asExported } from './exported.ts'
 import type { Progress } from './model.ts'
 import { type Hooks, Room } from './room.ts'
 
@@ -41,7 +42,7 @@ export async function makeExport(x: ExportInput): Promise<{ file: ExportFile; ch
   const file = { name: `${fileName(x.name)}${x.what === 'merged' ? '-merged' : ''}.zip`, blob }
   x.signal.throwIfAborted()
   x.onProgress('Loading it back', items.length, items.length + 1, 'steps')
-  const ours = await logitsOf(x.room, x.layout, x.prompt.ids)
+  const ours = await tunedLogits(x)
   const theirs = x.what === 'adapter' ? await adapterLogits(x, file) : await modelLogits(x, file)
   const maxAbsDiff = largestDifference(ours, theirs)
   const scale = Math.max(1, ours.reduce((m, v) => Math.max(m, Math.abs(v)), 0) / 10)
@@ -96,10 +97,28 @@ async function logitsOf(room: Room, t: TunableLayout, ids: readonly number[]): P
   return (await room.generator(t, ids.length, false)).logits(ids)
 }
 
+/** Of the layout as it is; for a merged model over weights that were quantised on load: of its adapter over the file's own, which is what is merged. */
+async function tunedLogits(x: ExportInput): Promise<Float32Array> {
+  const { room, layout, state, seed } = x
+  const { base } = layout.o
+  if (x.what === 'adapter' || !layout.adapter || !layout.borrows || (base !== 'nf4' && base !== 'q8'))
+    return logitsOf(room, layout, x.prompt.ids)
+  const loaded = await asExported(room.bundle, layout.adapter, state, seed)
+  const own = new Room(room.gpu, room.bundle)
+  try {
+    const wanted = { method: loaded.method, options: loaded.options, base: 'keep', seed, trainable: false, loaded } as const
+    return await logitsOf(own, await own.layout(wanted, hooksOf(x)), x.prompt.ids)
+  } finally {
+    own.destroy()
+  }
+}
+
 async function adapterLogits(x: ExportInput, file: ExportFile): Promise<Float32Array> {
   const { room, layout } = x
   const loaded = await openAdapter(room.bundle, await readAdapter(new Map([[file.name, fromBlob(file.blob, file.name)]])))
-  const wanted = { method: loaded.method, options: loaded.options, dtype: layout.o.dtype, seed: x.seed, trainable: false, loaded }
+  // What a method kept in place of the frozen weights is left out of its export: it lies beside the file's own.
+  const base = layout.borrows ? layout.o.base : 'keep'
+  const wanted = { method: loaded.method, options: loaded.options, base, seed: x.seed, trainable: false, loaded }
   const t = await room.layout(wanted, hooksOf(x))
   try {
     return await logitsOf(room, t, x.prompt.ids)
@@ -115,7 +134,7 @@ async function modelLogits(x: ExportInput, file: ExportFile): Promise<Float32Arr
   // A model of its own: it does not share the weights of the one that is loaded.
   const fresh = new Room(room.gpu, bundle)
   try {
-    return await logitsOf(fresh, await fresh.base(layout.o.dtype, hooksOf(x)), x.prompt.ids)
+    return await logitsOf(fresh, await fresh.base(layout.o.base === 'f16' ? 'f16' : 'keep', hooksOf(x)), x.prompt.ids)
   } finally {
     fresh.destroy()
   }
@@ -138,9 +157,8 @@ function largestDifference(a: Float32Array, b: Float32Array): number {
 }
 
 function toleranceOf(what: 'adapter' | 'merged', items: readonly ExportItem[], layout: TunableLayout): number {
-  // Where the method replaced the frozen weights it kept them as f32; what was exported lies beside rounded ones.
-  if (what === 'adapter') return layout.borrows || layout.o.dtype === 'f32' ? TOLERANCE.adapter : TOLERANCE.F16
+  if (what === 'adapter') return TOLERANCE.adapter
   const types = new Set(items.flatMap((i) => ('tensors' in i ? i.tensors.map((t) => t.type) : [])))
   if (types.has('BF16')) return TOLERANCE.BF16
-  return types.has('F16') || layout.o.dtype === 'f16' ? TOLERANCE.F16 : TOLERANCE.F32
+  return types.has('F16') || layout.o.base === 'f16' ? TOLERANCE.F16 : TOLERANCE.F32
 }

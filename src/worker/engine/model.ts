@@ -13,7 +13,8 @@ import { expandZips } from '../../io/zip.ts'
 import { suffixes } from '../../peft/targets.ts'
 import { type ModelBundle, openBundle, paramShape } from '../../train/bundle.ts'
 import { fingerprint } from '../../train/fingerprint.ts'
-import { TunableLayout } from '../../train/tunable.ts'
+import { BASES } from '../../train/run_config.ts'
+import { baseBytes, TunableLayout } from '../../train/tunable.ts'
 import type { ModelInfo, ModelSpec } from '../protocol.ts'
 
 export interface LoadedModel {
@@ -115,7 +116,7 @@ async function fetchStarter({ fetch, starterUrl }: ModelSources, onProgress: Pro
 
 async function describe(bundle: ModelBundle, tokenizer: Tokenizer | null, maxBindingSize: number): Promise<ModelInfo> {
   const { config, files, family, params } = bundle
-  const alone = new TunableLayout(bundle, null, {}, { dtype: 'f32', seed: 0, trainable: false, maxBindingSize })
+  const alone = new TunableLayout(bundle, null, {}, { base: 'keep', seed: 0, trainable: false, maxBindingSize })
   const size = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1)
   return {
     name: files.name,
@@ -134,6 +135,7 @@ async function describe(bundle: ModelBundle, tokenizer: Tokenizer | null, maxBin
     tokenizer: files.tokenizer,
     notes: [...files.notes, ...alone.notes],
     linears: suffixes(bundle.linears),
+    bases: BASES.map((base) => ({ base, bytes: baseBytes(bundle, base, maxBindingSize) })),
     fingerprint: await fingerprint(files),
   }
 }

@@ -1,11 +1,11 @@
 /** @file What a run needs before anything is made: exact bytes, dispatches, and where it cannot fit, the smallest change that would. */
 import { GpuError, type WireError, toWire } from '../../errors.ts'
-import type { GpuTraits } from '../../gpu/device.ts'
+import { type GpuTraits, targetOf } from '../../gpu/device.ts'
 import { parseOptions } from '../../options.ts'
 import type { ModelBundle } from '../../train/bundle.ts'
-import { type MemoryPlan, RUN_OPTIONS, type RunConfig, type RunOptions } from '../../train/run_config.ts'
+import { type Base, type MemoryPlan, RUN_OPTIONS, type RunConfig, type RunOptions } from '../../train/run_config.ts'
 import { TrainStep } from '../../train/step.ts'
-import { findMethod, TunableLayout } from '../../train/tunable.ts'
+import { baseBytes, findMethod, TunableLayout } from '../../train/tunable.ts'
 import type { RunPlan } from '../protocol.ts'
 
 const GIB = 2 ** 30
@@ -30,10 +30,14 @@ interface Planned {
 /** Lays everything out; allocates nothing. Throws OptionError for values that are none. */
 function planRun(bundle: ModelBundle, { method, options, run }: RunConfig, { traits }: Device): Planned {
   const config = { method, options, run: parseOptions(RUN_OPTIONS, run) }
+<<<<<<< /tmp/h5/cur
+  const o = { base: config.run.base, seed: config.run.seed, trainable: true, maxBindingSize: traits.maxBindingSize }
+=======
   const { software, subgroup, maxBindingSize } = traits
   const o = { dtype: config.run.dtype, seed: config.run.seed, trainable: true, maxBindingSize, optim: config.run.optim }
+>>>>>>> /tmp/h5/new
   const layout = new TunableLayout(bundle, findMethod(method), options, o)
-  const step = new TrainStep(layout, config.run, { software, subgroup, maxBindingSize })
+  const step = new TrainStep(layout, config.run, targetOf(traits))
   return { config, layout, step, memory: step.memory }
 }
 
@@ -61,18 +65,32 @@ interface Change {
   readonly text: string
 }
 
+const FROZEN: Readonly<Record<Base, string>> = {
+  keep: 'keep frozen weights as they are in the file',
+  f32: 'keep frozen weights as f32',
+  f16: 'keep frozen weights as f16',
+  q8: 'keep frozen weights in 8 bits (q8)',
+  nf4: 'keep frozen weights in 4 bits (nf4)',
+}
+/** Ways of keeping the frozen weights that take less than the run's, largest first. None where the method trains them. */
+function smallerBases(bundle: ModelBundle, { config, layout }: Planned, { traits }: Device): Base[] {
+  if (!layout.adapter) return []
+  const bytes = (base: Base): number => baseBytes(bundle, base, traits.maxBindingSize)
+  const now = bytes(config.run.base)
+  return (['f16', 'q8', 'nf4'] as const).filter((base) => bytes(base) < 0.95 * now)
+}
+
 /** Changes that make a run smaller, from what costs least to what costs most; each later one builds on those before. */
-function* changes(run: RunOptions): Generator<Change> {
+function* changes(run: RunOptions, bases: readonly Base[]): Generator<Change> {
   const parts: string[] = []
   let change: Partial<RunOptions> = {}
   const add = (more: Partial<RunOptions>, text: string): Change => {
     change = { ...change, ...more }
     return { run: change, text: [...parts, text].join(', ') }
   }
-  if (run.dtype === 'f32') {
-    yield add({ dtype: 'f16' }, 'keep frozen weights as f16')
-    parts.push('keep frozen weights as f16')
-  }
+  for (const base of bases) yield add({ base }, FROZEN[base])
+  const smallest = bases.at(-1)
+  if (smallest) parts.push(FROZEN[smallest])
   if (!run.checkpointing) {
     yield add({ checkpointing: true }, 'recompute activations')
     parts.push('recompute activations')
@@ -94,6 +112,7 @@ function* changes(run: RunOptions): Generator<Change> {
 /** Single changes first, then several together: the first that fits, planned again to be sure. */
 function whatFits(bundle: ModelBundle, p: Planned, device: Device): string {
   const { run } = p.config
+  const bases = smallerBases(bundle, p, device)
   const alone: Change[] = [
     ...(run.checkpointing ? [] : [{ run: { checkpointing: true }, text: 'recompute activations' }]),
     ...(run.optim === 'adamw' && p.memory.optimizer > 0
@@ -103,10 +122,10 @@ function whatFits(bundle: ModelBundle, p: Planned, device: Device): string {
       run: { batch, accum: Math.ceil((run.batch * run.accum) / batch) },
       text: `batch ${batch} with accumulation ${Math.ceil((run.batch * run.accum) / batch)} (the same rows a step)`,
     })),
-    ...(run.dtype === 'f32' ? [{ run: { dtype: 'f16' as const }, text: 'keep frozen weights as f16' }] : []),
+    ...bases.map((base) => ({ run: { base }, text: FROZEN[base] })),
     ...halves(run.seq, 32).map((seq) => ({ run: { seq }, text: `rows of at most ${seq} tokens` })),
   ]
-  for (const change of [...alone, ...changes(run)]) {
+  for (const change of [...alone, ...changes(run, bases)]) {
     const tried = planRun(bundle, { ...p.config, run: { ...run, ...change.run } }, device)
     if (excess(tried, device) === null) return `This would fit, in ${mib(tried.memory.total)}: ${change.text}`
   }

@@ -1,12 +1,12 @@
 /** @file What of one model lies on the GPU, and who owns it. The model alone (`base`) is filled when first needed and shared by every layout with the same
- * frozen weights; layouts with weights of their own (full fine-tuning, PiSSA, OLoRA, another dtype) make it go first, if nobody uses it. */
+ * frozen weights; layouts with weights of their own (full fine-tuning, PiSSA, OLoRA, another base) make it go first, if nobody uses it. */
 import { RunError } from '../../errors.ts'
 import type { Gpu } from '../../gpu/device.ts'
 import { trial } from '../../gpu/trial.ts'
 import type { AnyMethod, Json } from '../../peft/method.ts'
 import type { ModelBundle } from '../../train/bundle.ts'
 import { Generator } from '../../train/generator.ts'
-import type { RunOptions } from '../../train/run_config.ts'
+import type { Base } from '../../train/run_config.ts'
 import { type LoadedAdapter, TunableLayout } from '../../train/tunable.ts'
 
 export interface Hooks {
@@ -16,7 +16,7 @@ export interface Hooks {
 export interface Wanted {
   readonly method: AnyMethod
   readonly options: Json
-  readonly dtype: RunOptions['dtype']
+  readonly base: Base
   readonly seed: number
   readonly trainable: boolean
   readonly optim?: RunOptions['optim']
@@ -41,17 +41,15 @@ export class Room {
     readonly bundle: ModelBundle,
   ) {}
 
-  /** How floating-point matrices are kept where nobody asked: as f32, unless that takes more than `most` bytes. */
-  dtype(most: number): RunOptions['dtype'] {
-    if (this.#base) return this.#base.o.dtype
-    const bytes = this.#layoutBase('f32').storages.reduce((n, s) => n + s.bytes, 0)
-    return bytes > most ? 'f16' : 'f32'
+  /** How the model alone is kept while it is there. */
+  get kept(): Base | null {
+    return this.#base?.o.base ?? null
   }
 
-  /** The model alone. @param dtype of its floating-point matrices where it is not there yet */
-  async base(dtype: RunOptions['dtype'], hooks: Hooks = {}): Promise<TunableLayout> {
+  /** The model alone. @param as how its weights are kept where it is not there yet */
+  async base(as: Base, hooks: Hooks = {}): Promise<TunableLayout> {
     if (this.#base) return this.#base
-    const base = this.#layoutBase(dtype)
+    const base = this.#layoutBase(as)
     await this.#fill(base, hooks)
     return (this.#base = base)
   }
@@ -59,6 +57,10 @@ export class Room {
   /** A method on the model, its parameters at their start. Free it with `release`. */
   async layout(w: Wanted, hooks: Hooks = {}): Promise<TunableLayout> {
     const { maxBindingSize } = this.gpu.traits
+<<<<<<< /tmp/h5/cur
+    const candidate = this.#base?.o.base === w.base ? this.#base : this.#layoutBase(w.base)
+    const o = { base: w.base, seed: w.seed, trainable: w.trainable, maxBindingSize, shared: candidate }
+=======
     const candidate = this.#base?.o.dtype === w.dtype ? this.#base : this.#layoutBase(w.dtype)
     const o = {
       dtype: w.dtype,
@@ -68,11 +70,12 @@ export class Room {
       shared: candidate,
       ...(w.optim && { optim: w.optim }),
     }
+>>>>>>> /tmp/h5/new
     const t = new TunableLayout(this.bundle, w.method, w.options, o, w.loaded)
     if (candidate !== this.#base && t.borrows) {
       if (!this.freeBase())
-        throw new RunError(`the frozen weights are in use as ${this.#base?.o.dtype ?? ''}`, {
-          where: 'dtype',
+        throw new RunError(`the frozen weights are in use as ${this.kept ?? ''}`, {
+          where: 'base',
           fix: 'Unload the adapter or end the run that uses them first',
         })
       await this.#fill(candidate, hooks)
@@ -127,8 +130,8 @@ export class Room {
     this.freeBase()
   }
 
-  #layoutBase(dtype: RunOptions['dtype']): TunableLayout {
-    return new TunableLayout(this.bundle, null, {}, { dtype, seed: 0, trainable: false, maxBindingSize: this.gpu.traits.maxBindingSize })
+  #layoutBase(base: Base): TunableLayout {
+    return new TunableLayout(this.bundle, null, {}, { base, seed: 0, trainable: false, maxBindingSize: this.gpu.traits.maxBindingSize })
   }
   async #fill(t: TunableLayout, hooks: Hooks): Promise<void> {
     try {

@@ -4,7 +4,15 @@ import { FileError, RunError, type WireError } from '../../errors.ts'
 import { type BlobStore, keyPart } from '../../io/blob_store.ts'
 import { isObject, readJsonObject } from '../../io/json.ts'
 import type { RunRecords } from '../../train/run.ts'
-import type { EvalRecord, RunConfig, RunExtras, SampleRecord, StepRecord } from '../../train/run_config.ts'
+import {
+  type EvalRecord,
+  renamed,
+  type RunConfig,
+  type RunExtras,
+  type RunOptions,
+  type SampleRecord,
+  type StepRecord,
+} from '../../train/run_config.ts'
 import type { RunStatus, RunSummary } from '../protocol.ts'
 import { decodeCheckpoint, decodeRows, encodeCheckpoint, encodeRows, type RunData, type StoredCheckpoint } from './checkpoint.ts'
 
@@ -98,7 +106,9 @@ export class RunStore {
         why: 'It was written by another version of the studio, or it is damaged',
         fix: 'Delete the run',
       })
-    return value as unknown as RunRecord
+    const record = value as unknown as RunRecord
+    const run = renamed({ ...record.config.run }) as RunOptions
+    return { ...record, config: { ...record.config, run } }
   }
   async readData(runId: string): Promise<RunData> {
     const source = await this.store.read(`${folder(runId)}/rows.safetensors`)

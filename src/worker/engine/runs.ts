@@ -40,8 +40,13 @@ export async function plan(s: Shared, c: Plan, r: Request): Promise<RunPlan> {
   return s.lock.run(async () => {
     const { room } = s.need()
     const source = new BatchSource(rows, run)
+<<<<<<< /tmp/h5/cur
+    const wanted = { method: findMethod(c.config.method), options: c.config.options, base: run.base, seed: run.seed }
+    const layout = await room.layout({ ...wanted, trainable: true, loaded: null }, hooksOf(r))
+=======
     const wanted = { method: findMethod(c.config.method), options: c.config.options, dtype: run.dtype, seed: run.seed }
     const layout = await room.layout({ ...wanted, optim: run.optim, trainable: true, loaded: null }, hooksOf(r))
+>>>>>>> /tmp/h5/new
     let trainer: Trainer | null = null
     try {
       trainer = await Trainer.create(gpu, layout, run)
@@ -148,6 +153,10 @@ async function hold(
 ): Promise<HeldRun> {
   const { gpu, model, room } = s.need()
   const { config } = record
+<<<<<<< /tmp/h5/cur
+  const { base, seed } = config.run
+  const wanted = { method: findMethod(config.method), options: config.options, base, seed, trainable: true, loaded }
+=======
   const { dtype, seed } = config.run
   const wanted = {
     method: findMethod(config.method),
@@ -158,6 +167,7 @@ async function hold(
     trainable: true,
     loaded,
   }
+>>>>>>> /tmp/h5/new
   const release = await s.claim(record.runId)
   let layout: TunableLayout | null = null
   try {
@@ -229,7 +239,7 @@ function placed(s: Shared, record: RunRecord): LoadedAdapter | null {
   const { gpu, model } = s.need()
   const values = new Map<string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }>()
   const loaded = { method, options: config.options, targets, values, notes: [] }
-  const o = { dtype: config.run.dtype, seed: 0, trainable: false, maxBindingSize: gpu.traits.maxBindingSize }
+  const o = { base: config.run.base, seed: 0, trainable: false, maxBindingSize: gpu.traits.maxBindingSize }
   for (const e of new TunableLayout(model.bundle, method, config.options, o, loaded).adapter!.params.entries)
     values.set(e.key, { shape: e.shape, data: new Float32Array(e.shape.reduce((a, b) => a * b, 1)) })
   return loaded

@@ -1,11 +1,9 @@
 /** @file Text from what lies on the GPU: with the model alone, with a run's adapter or a loaded one, at any strength. */
 import { ModelError, RunError } from '../../errors.ts'
-import { readAdapter } from '../../io/adapter_files.ts'
-import { fromBytes } from '../../io/sources.ts'
-import { adapterFiles } from '../../train/export.ts'
 import { promptIds, TextStream } from '../../train/text.ts'
-import { openAdapter, type TunableLayout } from '../../train/tunable.ts'
+import type { TunableLayout } from '../../train/tunable.ts'
 import type { EngineCommand, Replies, Sampling } from '../protocol.ts'
+import { asExported } from './exported.ts'
 import type { LoadedModel } from './model.ts'
 import type { Room } from './room.ts'
 import type { OpenAdapter, Request, Shared } from './shared.ts'
@@ -106,7 +104,7 @@ type Body<T> = (t: TunableLayout, strength: number | null) => Promise<T>
 async function withSubject<T>(s: Shared, c: Generate, r: Request, body: Body<T>): Promise<T> {
   const { room } = s.need()
   const hooks = { signal: r.signal, onProgress: (label: string, done: number, total: number) => r.progress(label, done, total, 'bytes') }
-  const base = () => room.base(s.run?.record.config.run.dtype ?? room.dtype(s.budget / 2), hooks)
+  const base = () => room.base(s.run?.record.config.run.base ?? 'keep', hooks)
   if (c.which === 'base' || c.scale === 0) return body(await base(), null)
   const t = await tunedLayout(s, c.runId, r)
   if (c.scale === 1) return body(t, null)
@@ -118,18 +116,17 @@ async function withSubject<T>(s: Shared, c: Generate, r: Request, body: Body<T>)
     })
   if (t.borrows) return body(t, c.scale)
   // Its frozen weights are not the model's: mixed beside these, in the form that is exported.
-  const files = await adapterFiles(t.adapter, await t.adapter.params.read(), { baseModel: '', seed: t.o.seed, manifest: null })
-  const set = new Map(files.flatMap((f) => ('data' in f ? [[f.name, fromBytes(f.name, bytesOf(f.data))] as const] : [])))
-  const loaded = await openAdapter(room.bundle, await readAdapter(set))
-  const { dtype, seed } = t.o
-  const beside = await room.layout({ method: loaded.method, options: loaded.options, dtype, seed, trainable: false, loaded }, hooks)
+  const loaded = await asExported(room.bundle, t.adapter, await t.adapter.params.read(), t.o.seed)
+  const beside = await room.layout(
+    { method: loaded.method, options: loaded.options, base: 'keep', seed: t.o.seed, trainable: false, loaded },
+    hooks,
+  )
   try {
     return await body(beside, c.scale)
   } finally {
     room.release(beside)
   }
 }
-const bytesOf = (data: Uint8Array<ArrayBuffer> | string): Uint8Array => (typeof data === 'string' ? new TextEncoder().encode(data) : data)
 
 /** The run's layout, or the loaded adapter's. @param runId null: the loaded adapter; undefined: what came last. Throws RunError where there is neither. */
 export async function tunedLayout(s: Shared, runId: string | null | undefined, r: Request): Promise<TunableLayout> {
@@ -143,9 +140,9 @@ export async function tunedLayout(s: Shared, runId: string | null | undefined, r
 async function adapterLayout(s: Shared, a: OpenAdapter, r: Request): Promise<TunableLayout> {
   const { room } = s.need()
   const { method, options } = a.loaded
-  const dtype = s.run?.record.config.run.dtype ?? room.dtype(s.budget / 2)
+  const base = s.run?.record.config.run.base ?? room.kept ?? 'keep'
   a.layout ??= await room.layout(
-    { method, options, dtype, seed: 0, trainable: false, loaded: a.loaded },
+    { method, options, base, seed: 0, trainable: false, loaded: a.loaded },
     { signal: r.signal, onProgress: (label, done, total) => r.progress(label, done, total, 'bytes') },
   )
   return a.layout

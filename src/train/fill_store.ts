@@ -1,0 +1,169 @@
+/** @file Reads a model's parameters into their places on the GPU, slice by slice: memory holds a few megabytes of a tensor at a time, whatever the model's size. */
+import { GpuError } from '../errors.ts'
+import type { Gpu } from '../gpu/device.ts'
+import { waitFor } from '../gpu/wait.ts'
+import { encoder } from '../io/pack/encoder.ts'
+import { layoutOf, weightOffset } from '../kernels/weight_formats.ts'
+import type { MatrixPart, MatrixStore, Member, Place, VectorStore } from '../nn/store.ts'
+import { type ModelBundle, notFinite, readFloats, readRows, stored } from './bundle.ts'
+import type { StoreLayout } from './model_store.ts'
+import type { ParamSet } from './param_set.ts'
+
+export interface FillOptions {
+  /** New values of frozen modules, by module path. */
+  readonly replacements: ReadonlyMap<string, Float32Array<ArrayBuffer>>
+  /** Bytes of the file that were read, and its size. */
+  readonly onProgress?: (bytes: number, total: number) => void
+  readonly signal?: AbortSignal
+}
+
+/** Weights of a slice, about: 4 MB of f32. */
+const SLICE = 2 ** 20
+/** What may be on its way to the GPU before it is waited for, in bytes: the copies in between are memory, too. */
+const IN_FLIGHT = 32 * 2 ** 20
+
+interface Fill extends FillOptions {
+  readonly gpu: Gpu
+  readonly b: ModelBundle
+  /** Writes, now and then waiting until all of it has arrived. */
+  write(place: Place, data: ArrayBufferView<ArrayBuffer>, byteOffset: number): Promise<void>
+  /** Count bytes of the file as read. Throws the signal's reason. */
+  read(bytes: number): void
+}
+
+/** Allocate the buffers and read every parameter into its place. Frees what it made when it fails or is cancelled. */
+export async function fillStore(gpu: Gpu, b: ModelBundle, layout: StoreLayout, trained: ParamSet | null, o: FillOptions): Promise<void> {
+  const { store } = layout
+  const tables = [store.embedding, store.head, store.positions].filter((m) => m !== null)
+  const total = b.files.fileBytes
+  let [done, pending] = [0, 0]
+  const fill: Fill = {
+    ...o,
+    gpu,
+    b,
+    write: async (place, data, byteOffset) => {
+      place.storage.write(data, place.byteOffset + byteOffset)
+      pending += data.byteLength
+      if (pending < IN_FLIGHT) return
+      pending = 0
+      await waitFor(gpu.device.queue.onSubmittedWorkDone())
+    },
+    read: (bytes) => {
+      done += bytes
+      o.onProgress?.(Math.min(done, total), total)
+      o.signal?.throwIfAborted()
+    },
+  }
+  try {
+    o.signal?.throwIfAborted()
+    await allocate(gpu, b, layout, trained)
+    for (const m of tables) await fillMatrix(fill, m, m.members[0], m.members[0].name)
+    for (const m of [...store.groups.values()].flat())
+      for (const member of m.members) await fillMatrix(fill, m, member, `${member.name}.weight`)
+    for (const [name, v] of store.vectors) await fillVector(fill, name, v)
+    await waitFor(gpu.device.queue.onSubmittedWorkDone())
+    o.signal?.throwIfAborted()
+  } catch (e) {
+    for (const s of layout.storages) s.destroy()
+    trained?.destroy()
+    throw e
+  }
+}
+
+async function allocate(gpu: Gpu, b: ModelBundle, layout: StoreLayout, trained: ParamSet | null): Promise<void> {
+  gpu.device.pushErrorScope('out-of-memory')
+  try {
+    for (const s of layout.storages) s.allocate(gpu)
+    if (trained) for (const s of trained.storages()) s.allocate(gpu)
+  } finally {
+    const error = await gpu.device.popErrorScope()
+    if (error)
+      throw new GpuError('the GPU has no room for the weights', {
+        where: b.files.name,
+        why: error.message,
+        fix: 'Close other tabs that use the GPU, choose a 4- or 8-bit base, or use a smaller model',
+      })
+  }
+}
+
+/** Rows read at once: about `SLICE` weights, in whole units of the format. */
+function rowsAtOnce({ format, cols }: MatrixStore): number {
+  const { unit } = layoutOf(format)
+  let least = unit
+  while (least > 1 && ((least / 2) * cols) % unit === 0) least /= 2
+  return Math.max(1, Math.floor(SLICE / cols / least)) * least
+}
+
+async function fillMatrix(f: Fill, m: MatrixStore, member: Member, name: string): Promise<void> {
+  for (const part of m.parts ?? [{ first: 0, rows: m.rows, data: m.data, scales: m.scales }]) {
+    // A table in parts has one member.
+    const span = m.parts ? part : { first: 0, rows: member.rows }
+    await fillPart(f, m, part, member, name, span, m.parts ? 0 : member.from)
+  }
+}
+
+/** Rows `span` of a tensor, to row `to` of a part on. */
+async function fillPart(
+  f: Fill,
+  m: MatrixStore,
+  part: MatrixPart,
+  member: Member,
+  name: string,
+  span: { readonly first: number; readonly rows: number },
+  to: number,
+): Promise<void> {
+  const { b } = f
+  const t = stored(b, name, [member.rows, m.cols])
+  const replacement = f.replacements.get(member.name)
+  const step = rowsAtOnce(m)
+  let row = span.first
+  const encode = encoder(replacement ? 'F32' : t.type, m.format, (i, value) => notFinite(row * m.cols + i, value, name, b.files.name))
+  for (; row < span.first + span.rows; row += step) {
+    const rows = Math.min(step, span.first + span.rows - row)
+    const bytes = replacement ? bytesOf(replacement, row * m.cols, rows * m.cols) : await readRows(b, t, name, row, rows)
+    const { data, scales } = encode.slice(bytes, rows * m.cols)
+    const at = weightOffset(m.format, (to + row - span.first) * m.cols)
+    await f.write(part.data, data, at.data)
+    if (scales) await f.write(part.scales!, scales, at.scales)
+    f.read((t.bytes / member.rows) * rows)
+  }
+  const scales = encode.end()
+  if (scales) await writeTensorScales(f, m, part, scales, to * m.cols)
+}
+
+/** Scales that came for a whole tensor: its header is the matrix's, what follows belongs where its weights lie. */
+async function writeTensorScales(
+  f: Fill,
+  m: MatrixStore,
+  part: MatrixPart,
+  scales: ArrayBufferView<ArrayBuffer>,
+  at: number,
+): Promise<void> {
+  const header = layoutOf(m.format).header ?? 0
+  const words = new Uint8Array(scales.buffer, scales.byteOffset, scales.byteLength)
+  await f.write(part.scales!, words.subarray(0, header), 0)
+  await f.write(part.scales!, words.subarray(header), weightOffset(m.format, at).scales)
+}
+
+const bytesOf = (values: Float32Array<ArrayBuffer>, from: number, count: number): Uint8Array<ArrayBuffer> =>
+  new Uint8Array(values.buffer, values.byteOffset + 4 * from, 4 * count)
+
+/** A norm's weight, or the biases of a fused layer, one after another. */
+async function fillVector(f: Fill, name: string, v: VectorStore): Promise<void> {
+  const { b } = f
+  const own = b.params.find((p) => p.kind === 'vector' && p.name === name)
+  const biases = (): string[] =>
+    name
+      .slice(0, -'.bias'.length)
+      .split(' | ')
+      .map((m) => `${m}.bias`)
+  let offset = 0
+  for (const part of own ? [name] : biases()) {
+    const p = own ?? b.params.find((q) => q.kind === 'linear' && `${q.name}.bias` === part)
+    if (!p || p.kind === 'table') throw new Error(`no parameter ${part}`)
+    const values = await readFloats(b, part, [p.kind === 'linear' ? p.rows : p.size])
+    await f.write(v.data, values, offset * 4)
+    f.read(values.byteLength)
+    offset += values.length
+  }
+}
