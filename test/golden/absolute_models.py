@@ -1,14 +1,13 @@
 """GPT-2 and OPT by Transformers and PEFT, for configs of both generations; and a GPT-2 as llama.cpp's converter writes it.
 
 Run: python test/golden/absolute_models.py  (torch, transformers 5, peft, safetensors, gguf). Writes models/{gpt2,opt}.{json,safetensors} and models/gpt2.gguf
-beside it. `tiny(folder)` writes a model with a tokenizer-less folder for check_exports.py.
+beside it.
 """
 
 import pathlib
-import sys
 
 import gguf
-from reference_model import draw, model_of, write
+from reference_model import model_of, write
 from transformers import GPT2Config, OPTConfig
 
 OUT = pathlib.Path(__file__).parent / "models"
@@ -67,8 +66,9 @@ def write_gguf(path, config, seed):
     w.close()
 
 
-# Models that check_exports.py can be asked for by name.
-TINY = {"gpt2": (GPT2_V4, 1), "opt": (OPT_V4, 1), "opt-350m-like": (OPT["fields of Transformers 5, norms after, projected embeddings"], 2)}
+# Models that check_exports.py can be asked for by name: with room for its rows and a prompt.
+TINY = {"gpt2": ({**GPT2_V4, "n_positions": 64}, 1), "opt": ({**OPT_V4, "max_position_embeddings": 64}, 1),
+        "opt-350m": ({**OPT["fields of Transformers 5, norms after, projected embeddings"], "max_position_embeddings": 64}, 2)}  # fmt: skip
 
 
 def tiny(name, folder):
@@ -76,9 +76,6 @@ def tiny(name, folder):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        tiny(sys.argv[1], sys.argv[2])
-    else:
-        write(OUT, "gpt2", GPT2)
-        write(OUT, "opt", OPT)
-        write_gguf(OUT / "gpt2.gguf", GPT2_V4, 1)
+    write(OUT, "gpt2", GPT2)
+    write(OUT, "opt", OPT)
+    write_gguf(OUT / "gpt2.gguf", GPT2_V4, 1)

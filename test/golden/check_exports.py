@@ -2,7 +2,7 @@
 Transformers, and compares the logits of the last position.
 
 Run from anywhere: python test/golden/check_exports.py MODEL [--keep FOLDER]
-MODEL is a folder with float weights, as ../shared/models/stories260K or public/starter. Prints a table; exits 1 where a difference is above its
+MODEL is a folder with float weights, as ../shared/models/stories260K or public/starter, or the name of a small seeded one of absolute_models.py. Prints a table; exits 1 where a difference is above its
 TOLERANCE or a weight is missing. Needs Node beside torch, transformers and peft.
 """
 
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 
+from absolute_models import TINY, tiny
 from check_export import logits_of
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -25,14 +26,17 @@ def tolerance(merged):
     return TOLERANCE[config.get("dtype", config.get("torch_dtype"))]
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("model", type=pathlib.Path)
+parser.add_argument("model")
 parser.add_argument("--keep", type=pathlib.Path, help="write the exports here and leave them")
 args = parser.parse_args()
-model = args.model.resolve()
 
 with tempfile.TemporaryDirectory() as temporary:
     out = (args.keep or pathlib.Path(temporary)).resolve()
     out.mkdir(parents=True, exist_ok=True)
+    model = pathlib.Path(args.model).resolve()
+    if args.model in TINY:
+        model = out / "model"
+        tiny(args.model, model)
     subprocess.run(["node", "scripts/run.mjs", "test/golden/check_exports.ts", str(model), str(out)], cwd=ROOT, check=True)
     done = json.loads((out / "cases.json").read_text())
     ids, failed = done["ids"], 0

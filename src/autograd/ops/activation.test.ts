@@ -5,7 +5,7 @@ import { closeness, randn, run } from '../../../test/gpu.ts'
 import { live, MODES, rowsOf } from '../../../test/modes.ts'
 import { ShapeError, type Tensor } from '../../tensor/graph.ts'
 import { backward } from '../backward.ts'
-import { gatedGelu, gelu, swiglu } from './activation.ts'
+import { gatedGelu, gelu, relu, swiglu } from './activation.ts'
 import { scale } from './pointwise.ts'
 
 const OPS: Record<string, (x: Tensor) => Tensor> = {
@@ -36,9 +36,20 @@ describe.each(MODES.slice(0, 2))('$name', (mode) => {
 test('NaN stays NaN', async () => {
   const out = await run(({ leaf }) => {
     const x = leaf([1, 8], new Float32Array(8).fill(NaN))
-    return { a: swiglu(x), b: gelu(x, 'tanh'), c: gelu(x, 'erf') }
+    return { a: swiglu(x), b: gelu(x, 'tanh'), c: gelu(x, 'erf'), d: relu(x) }
   })
   for (const v of Object.values(out)) expect([...v].every(Number.isNaN)).toBe(true)
+})
+
+test('relu and its derivative, which is 0 at 0', async () => {
+  const out = await run(({ leaf }) => {
+    const x = leaf([2, 4], Float32Array.from([-2, -0, 0, 1e-30, 3, -1e30, 1e30, 0.5]), { grad: true })
+    const y = relu(x)
+    backward(y, leaf([2, 4], new Float32Array(8).fill(2)))
+    return { y, dx: x.sink! }
+  })
+  expect([...out.y].map((v) => v + 0)).toEqual([0, 0, 0, 1e-30, 3, 0, 1e30, 0.5].map(Math.fround))
+  expect([...out.dx]).toEqual([0, 0, 0, 2, 2, 0, 2, 2])
 })
 
 test('refuses halves that are not whole vec4s', async () => {

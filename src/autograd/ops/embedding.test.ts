@@ -152,3 +152,25 @@ test('ids outside the table give zeros, and wrong kinds are refused', async () =
   })
   expect([...out.y]).toEqual(new Array(8).fill(0))
 })
+
+describe('learned positions and padding', () => {
+  test('an offset goes before the first row, and an id that is skipped learns nothing', async () => {
+    const [V, C] = [7, 8]
+    const table = randn([V, C], 5)
+    const dy = randn([4, C], 6)
+    const ids = Uint32Array.from([0, 3, 3, 4])
+    const out = await run(({ leaf }) => {
+      const data = leaf([V, C], table, { grad: true })
+      const weight: Weight = { format: 'f32', rows: V, cols: C, data, scales: null }
+      const y = embed(weight, leaf([4], ids), 4, { offset: 2, skip: 3 })
+      backward(y, leaf([4, C], dy))
+      return { y, grad: data.sink! }
+    })
+    const row = (a: Float32Array, i: number): number[] => [...a.subarray(i * C, (i + 1) * C)]
+    for (const [i, id] of ids.entries()) expect(row(out.y, i)).toEqual(row(table, id + 2))
+    for (let r = 0; r < V; r++) {
+      const from = [...ids].findIndex((id) => id + 2 === r && id !== 3)
+      expect(row(out.grad, r)).toEqual(from < 0 ? Array<number>(C).fill(0) : row(dy, from))
+    }
+  })
+})
