@@ -41,13 +41,8 @@ describe('the bench model', () => {
   test.each(CASES)('%s: what is planned is what the device is asked for, to the byte', async (_, method, options, change) => {
     const o = { ...RUN, batch: 4, seq: 64, ...change }
     memory = new DeviceMemory(gpu)
-<<<<<<< /tmp/h5/cur
     const layout = { base: 'f32', seed: 0, trainable: true, maxBindingSize: gpu.traits.maxBindingSize } as const
-    const t = new TunableLayout(BENCH, findMethod(method), options, layout)
-=======
-    const layout = { dtype: 'f32', seed: 0, trainable: true, maxBindingSize: gpu.traits.maxBindingSize } as const
     const t = new TunableLayout(BENCH, findMethod(method), options, { ...layout, optim: change.optim ?? 'adamw' })
->>>>>>> /tmp/h5/new
     await t.fill(gpu)
     const trainer = await Trainer.create(gpu, t, o)
     const { plan } = trainer.program

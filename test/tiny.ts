@@ -13,11 +13,7 @@ import { type ModelBundle, openBundle, paramShape, tensorName } from '../src/tra
 import type { ExportItem } from '../src/train/export.ts'
 import { Generator } from '../src/train/generator.ts'
 import type { ParamSet } from '../src/train/param_set.ts'
-<<<<<<< /tmp/h5/cur
-import type { Base, StepRecord } from '../src/train/run_config.ts'
-=======
-import type { Optimizer, StepRecord } from '../src/train/run_config.ts'
->>>>>>> /tmp/h5/new
+import type { Base, Optimizer, StepRecord } from '../src/train/run_config.ts'
 import { type Trainer, type TrainerOptions } from '../src/train/trainer.ts'
 import { type LoadedAdapter, TunableLayout } from '../src/train/tunable.ts'
 import { gpu, randn } from './gpu.ts'
@@ -135,23 +131,16 @@ export async function onGpu(
   bundle: ModelBundle,
   method: AnyMethod | null,
   options: Json = {},
-<<<<<<< /tmp/h5/cur
-  o: { base?: Base; trainable?: boolean; loaded?: LoadedAdapter | null } = {},
+  o: { base?: Base; trainable?: boolean; loaded?: LoadedAdapter | null; optim?: Optimizer } = {},
 ): Promise<TunableLayout> {
-  const { base = 'keep', trainable = method !== null, loaded = null } = o
-  const t = new TunableLayout(bundle, method, options, { base, seed: 0, trainable, maxBindingSize: gpu.traits.maxBindingSize }, loaded)
-=======
-  o: { dtype?: 'f32' | 'f16'; trainable?: boolean; loaded?: LoadedAdapter | null; optim?: Optimizer } = {},
-): Promise<TunableLayout> {
-  const { dtype = 'f32', trainable = method !== null, loaded = null, optim = 'adamw' } = o
+  const { base = 'keep', trainable = method !== null, loaded = null, optim = 'adamw' } = o
   const t = new TunableLayout(
     bundle,
     method,
     options,
-    { dtype, seed: 0, trainable, maxBindingSize: gpu.traits.maxBindingSize, optim },
+    { base, seed: 0, trainable, maxBindingSize: gpu.traits.maxBindingSize, optim },
     loaded,
   )
->>>>>>> /tmp/h5/new
   await t.fill(gpu)
   return t
 }

@@ -32,21 +32,12 @@ describe('flags', () => {
 
   test('every run option is a flag, read as its kind', () => {
     const { run } = read(
-<<<<<<< /tmp/h5/cur
-      '--steps', '20', '--lr', '1e-3', '--schedule', 'cosine', '--warmup', '3', '--batch', '2', '--seq', '96', '--accum', '4',
+      '--steps', '20', '--lr', '1e-3', '--schedule', 'cosine', '--warmup', '3', '--batch', '2', '--seq', '96', '--accum', '4', '--optim', 'adamw_8bit',
       '--weight-decay', '0.1', '--clip', '0', '--seed', '7', '--base', 'nf4', '--no-shuffle', '--pack', '--checkpointing',
     ) // prettier-ignore
     expect(run).toEqual({
-      steps: 20, lr: 1e-3, schedule: 'cosine', warmup: 3, batch: 2, seq: 96, accum: 4,
-      weight_decay: 0.1, clip: 0, seed: 7, base: 'nf4', shuffle: false, pack: true, checkpointing: true,
-=======
-      '--steps', '20', '--lr', '1e-3', '--schedule', 'cosine', '--warmup', '3', '--batch', '2', '--seq', '96', '--accum', '4', '--optim', 'adamw_8bit',
-      '--weight-decay', '0.1', '--clip', '0', '--seed', '7', '--dtype', 'f16', '--no-shuffle', '--pack', '--checkpointing',
-    ) // prettier-ignore
-    expect(run).toEqual({
       steps: 20, lr: 1e-3, schedule: 'cosine', warmup: 3, batch: 2, seq: 96, accum: 4, optim: 'adamw_8bit',
-      weight_decay: 0.1, clip: 0, seed: 7, dtype: 'f16', shuffle: false, pack: true, checkpointing: true,
->>>>>>> /tmp/h5/new
+      weight_decay: 0.1, clip: 0, seed: 7, base: 'nf4', shuffle: false, pack: true, checkpointing: true,
     }) // prettier-ignore
   })
 

@@ -93,11 +93,7 @@ async function train(job: Job): Promise<void> {
     bundle,
     method,
     config.options,
-<<<<<<< /tmp/h5/cur
-    { base: o.base, seed: o.seed, trainable: true, maxBindingSize: gpu.traits.maxBindingSize },
-=======
-    { dtype: o.dtype, seed: o.seed, trainable: true, maxBindingSize: gpu.traits.maxBindingSize, optim: o.optim },
->>>>>>> /tmp/h5/new
+    { base: o.base, seed: o.seed, trainable: true, maxBindingSize: gpu.traits.maxBindingSize, optim: o.optim },
     loaded,
   )
   for (const note of t.notes.filter((n) => !loaded?.notes.includes(n))) out.note(note)

@@ -14,11 +14,7 @@ import { requireTrainable } from './base_formats.ts'
 import { fillStore } from './fill_store.ts'
 import { layoutStore, type StoreLayout } from './model_store.ts'
 import { ParamSet } from './param_set.ts'
-<<<<<<< /tmp/h5/cur
-import type { Base } from './run_config.ts'
-=======
-import type { Optimizer } from './run_config.ts'
->>>>>>> /tmp/h5/new
+import type { Base, Optimizer } from './run_config.ts'
 import type { Tunable } from './step.ts'
 
 /** Throws OptionError naming the methods there are. */
@@ -38,13 +34,9 @@ export interface TunableOptions {
   /** Gradients and moments too, or only the values. */
   readonly trainable: boolean
   readonly maxBindingSize: number
-<<<<<<< /tmp/h5/cur
-  /** The model alone, laid out with the same base: its frozen weights are used in place of own ones where they are the same. It is filled first and outlives this one. */
-=======
   /** What trains them; default: adamw. */
   readonly optim?: Optimizer
-  /** The model alone, laid out with the same dtype: its frozen weights are used in place of own ones where they are the same. It is filled first and outlives this one. */
->>>>>>> /tmp/h5/new
+  /** The model alone, laid out with the same base: its frozen weights are used in place of own ones where they are the same. It is filled first and outlives this one. */
   readonly shared?: TunableLayout | null
 }
 /** An adapter that was read and found to fit. */

@@ -19,11 +19,7 @@ const asked = new Map<string, string>()
 
 /** What the plan depends on. Seed, rate and length of the run change no buffer. */
 export function planKey(config: RunConfig, s: StudioState): string {
-<<<<<<< /tmp/h5/cur
-  const { batch, seq, accum, base, pack, checkpointing, clip } = config.run
-  return JSON.stringify([s.model.info?.fingerprint, config.method, config.options, batch, seq, accum, base, pack, checkpointing, clip > 0])
-=======
-  const { batch, seq, accum, optim, dtype, pack, checkpointing, clip } = config.run
+  const { batch, seq, accum, optim, base, pack, checkpointing, clip } = config.run
   return JSON.stringify([
     s.model.info?.fingerprint,
     config.method,
@@ -32,12 +28,11 @@ export function planKey(config: RunConfig, s: StudioState): string {
     seq,
     accum,
     optim,
-    dtype,
+    base,
     pack,
     checkpointing,
     clip > 0,
   ])
->>>>>>> /tmp/h5/new
 }
 
 /** Watch the state and plan when it settles. Returns how to stop. */

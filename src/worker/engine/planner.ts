@@ -30,12 +30,13 @@ interface Planned {
 /** Lays everything out; allocates nothing. Throws OptionError for values that are none. */
 function planRun(bundle: ModelBundle, { method, options, run }: RunConfig, { traits }: Device): Planned {
   const config = { method, options, run: parseOptions(RUN_OPTIONS, run) }
-<<<<<<< /tmp/h5/cur
-  const o = { base: config.run.base, seed: config.run.seed, trainable: true, maxBindingSize: traits.maxBindingSize }
-=======
-  const { software, subgroup, maxBindingSize } = traits
-  const o = { dtype: config.run.dtype, seed: config.run.seed, trainable: true, maxBindingSize, optim: config.run.optim }
->>>>>>> /tmp/h5/new
+  const o = {
+    base: config.run.base,
+    seed: config.run.seed,
+    trainable: true,
+    maxBindingSize: traits.maxBindingSize,
+    optim: config.run.optim,
+  }
   const layout = new TunableLayout(bundle, findMethod(method), options, o)
   const step = new TrainStep(layout, config.run, targetOf(traits))
   return { config, layout, step, memory: step.memory }

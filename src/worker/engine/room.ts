@@ -6,7 +6,7 @@ import { trial } from '../../gpu/trial.ts'
 import type { AnyMethod, Json } from '../../peft/method.ts'
 import type { ModelBundle } from '../../train/bundle.ts'
 import { Generator } from '../../train/generator.ts'
-import type { Base } from '../../train/run_config.ts'
+import type { Base, Optimizer } from '../../train/run_config.ts'
 import { type LoadedAdapter, TunableLayout } from '../../train/tunable.ts'
 
 export interface Hooks {
@@ -19,7 +19,7 @@ export interface Wanted {
   readonly base: Base
   readonly seed: number
   readonly trainable: boolean
-  readonly optim?: RunOptions['optim']
+  readonly optim?: Optimizer
   readonly loaded: LoadedAdapter | null
 }
 interface Kept {
@@ -57,20 +57,8 @@ export class Room {
   /** A method on the model, its parameters at their start. Free it with `release`. */
   async layout(w: Wanted, hooks: Hooks = {}): Promise<TunableLayout> {
     const { maxBindingSize } = this.gpu.traits
-<<<<<<< /tmp/h5/cur
     const candidate = this.#base?.o.base === w.base ? this.#base : this.#layoutBase(w.base)
-    const o = { base: w.base, seed: w.seed, trainable: w.trainable, maxBindingSize, shared: candidate }
-=======
-    const candidate = this.#base?.o.dtype === w.dtype ? this.#base : this.#layoutBase(w.dtype)
-    const o = {
-      dtype: w.dtype,
-      seed: w.seed,
-      trainable: w.trainable,
-      maxBindingSize,
-      shared: candidate,
-      ...(w.optim && { optim: w.optim }),
-    }
->>>>>>> /tmp/h5/new
+    const o = { base: w.base, seed: w.seed, trainable: w.trainable, maxBindingSize, shared: candidate, ...(w.optim && { optim: w.optim }) }
     const t = new TunableLayout(this.bundle, w.method, w.options, o, w.loaded)
     if (candidate !== this.#base && t.borrows) {
       if (!this.freeBase())

@@ -40,13 +40,8 @@ export async function plan(s: Shared, c: Plan, r: Request): Promise<RunPlan> {
   return s.lock.run(async () => {
     const { room } = s.need()
     const source = new BatchSource(rows, run)
-<<<<<<< /tmp/h5/cur
     const wanted = { method: findMethod(c.config.method), options: c.config.options, base: run.base, seed: run.seed }
-    const layout = await room.layout({ ...wanted, trainable: true, loaded: null }, hooksOf(r))
-=======
-    const wanted = { method: findMethod(c.config.method), options: c.config.options, dtype: run.dtype, seed: run.seed }
     const layout = await room.layout({ ...wanted, optim: run.optim, trainable: true, loaded: null }, hooksOf(r))
->>>>>>> /tmp/h5/new
     let trainer: Trainer | null = null
     try {
       trainer = await Trainer.create(gpu, layout, run)
@@ -153,21 +148,16 @@ async function hold(
 ): Promise<HeldRun> {
   const { gpu, model, room } = s.need()
   const { config } = record
-<<<<<<< /tmp/h5/cur
   const { base, seed } = config.run
-  const wanted = { method: findMethod(config.method), options: config.options, base, seed, trainable: true, loaded }
-=======
-  const { dtype, seed } = config.run
   const wanted = {
     method: findMethod(config.method),
     options: config.options,
-    dtype,
+    base,
     seed,
     optim: config.run.optim,
     trainable: true,
     loaded,
   }
->>>>>>> /tmp/h5/new
   const release = await s.claim(record.runId)
   let layout: TunableLayout | null = null
   try {
