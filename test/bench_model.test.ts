@@ -9,7 +9,7 @@ test('a LoRA step keeps to its budget of dispatches, submits and bytes', async (
   const { trainer, step, plannedBytes, dispose } = await create(makeWeights(), 'lora', gpu)
   const { program } = trainer
   try {
-    expect(program.dispatches).toBeLessThanOrEqual(250)
+    expect(program.dispatches).toBeLessThanOrEqual(150)
     expect(plannedBytes).toBeLessThanOrEqual(80e6)
     expect(gpu.allocatedBytes - before.bytes).toBe(plannedBytes)
     const first = await step(makeBatch(1))
@@ -21,9 +21,7 @@ test('a LoRA step keeps to its budget of dispatches, submits and bytes', async (
     // Nothing writes a gradient as large as a frozen weight: gradients of parameters are the adapter's alone.
     const micro = trainer.session.program('micro').graph
     const adapter = new Set(program.t.trained!.storages())
-    const sinks = micro.calls.flatMap((c) =>
-      Object.entries(c.buffers).filter(([b, t]) => t.storage?.label.startsWith('gradients') && b === 'c'),
-    )
+    const sinks = micro.calls.flatMap((c) => Object.entries(c.buffers).filter(([, t]) => t.storage?.label.startsWith('gradients')))
     expect(sinks.length).toBeGreaterThan(0)
     expect(sinks.every(([, t]) => adapter.has(t.storage!))).toBe(true)
     const weightGradients = micro.calls.filter(

@@ -1,5 +1,5 @@
 /** @file Run a traced graph on the test device and compare. One device for the whole run: its pipeline cache is worth keeping. */
-import { Gpu } from '../src/gpu/device.ts'
+import { Gpu, targetOf } from '../src/gpu/device.ts'
 import { setWaiter, sleepingWaiter } from '../src/gpu/wait.ts'
 import { type Dim, type DType, Graph, numel, type Shape, type TargetTraits, type Tensor } from '../src/tensor/graph.ts'
 import { Session, SessionPlan } from '../src/tensor/program.ts'
@@ -7,7 +7,7 @@ import { Storage } from '../src/tensor/storage.ts'
 
 setWaiter(sleepingWaiter())
 export const gpu = await Gpu.request(testGpu)
-export const target = { software: gpu.traits.software, subgroup: gpu.traits.subgroup, maxBindingSize: gpu.traits.maxBindingSize }
+export const target = targetOf(gpu.traits)
 
 /** Deterministic normal values (mulberry32 + Box-Muller). */
 export function randn(shape: Shape, seed: number, std = 1): Float32Array<ArrayBuffer> {

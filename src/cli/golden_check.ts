@@ -2,7 +2,7 @@
 import { backward } from '../autograd/backward.ts'
 import { linear } from '../autograd/ops/linear.ts'
 import { AdapterError } from '../errors.ts'
-import type { Gpu } from '../gpu/device.ts'
+import { type Gpu, targetOf } from '../gpu/device.ts'
 import { parseOptions } from '../options.ts'
 import { addUpdate, loraScale, type LoraValues } from '../peft/lora.ts'
 import type { AnyLinearMethod, LinearSite } from '../peft/method.ts'
@@ -112,8 +112,7 @@ interface Job {
 
 /** Output and gradients of sum(y ∘ G), computed with the kernels that training uses. */
 async function compute(gpu: Gpu, job: Job): Promise<{ y: Float32Array; x: Float32Array; grads: Readonly<Record<string, Float32Array>> }> {
-  const { software, subgroup, maxBindingSize } = gpu.traits
-  const g = new Graph({ software, subgroup, maxBindingSize })
+  const g = new Graph(targetOf(gpu.traits))
   const contents = new Map<Storage, Float32Array<ArrayBuffer>>()
   const buffer = (shape: Shape, data: Float32Array<ArrayBuffer>): Tensor => {
     const storage = new Storage('golden', numel(shape) * 4, 'weights')

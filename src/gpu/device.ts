@@ -1,6 +1,6 @@
 /** @file The GPU: one device, what it can do, its pipelines. No machine learning here. */
 import { GpuError } from '../errors.ts'
-import { activeBindings, type Variant } from './kernel.ts'
+import { activeBindings, type TargetTraits, type Variant } from './kernel.ts'
 import { linkVariant } from './shaders.ts'
 import { waitFor } from './wait.ts'
 
@@ -19,10 +19,22 @@ export interface GpuTraits {
   readonly maxBufferSize: number
   readonly maxBindingSize: number
   readonly maxInvocations: number
+  /** Storage buffers a stage. */
+  readonly storageBuffers: number
 }
+
+/** What ops choose kernels by. */
+export const targetOf = ({ software, subgroup, maxBindingSize, storageBuffers }: GpuTraits): TargetTraits => ({
+  software,
+  subgroup,
+  maxBindingSize,
+  storageBuffers,
+})
 
 /** Storage buffers a stage that every kernel of ours stays within. */
 const STORAGE_BUFFERS = 8
+/** And as many as some of them use where they are to be had. */
+const MOST_STORAGE_BUFFERS = 10
 
 export class Gpu {
   readonly #pipelines = new Map<string, Promise<GPUComputePipeline>>()
@@ -67,7 +79,7 @@ export class Gpu {
           maxComputeWorkgroupStorageSize: limits.maxComputeWorkgroupStorageSize,
           maxComputeInvocationsPerWorkgroup: limits.maxComputeInvocationsPerWorkgroup,
           maxComputeWorkgroupSizeX: limits.maxComputeWorkgroupSizeX,
-          maxStorageBuffersPerShaderStage: Math.min(limits.maxStorageBuffersPerShaderStage, 10),
+          maxStorageBuffersPerShaderStage: Math.min(limits.maxStorageBuffersPerShaderStage, MOST_STORAGE_BUFFERS),
         },
       }),
     )
@@ -165,5 +177,6 @@ function readTraits(adapter: GPUAdapter): GpuTraits {
     maxBufferSize: limits.maxBufferSize,
     maxBindingSize: limits.maxStorageBufferBindingSize,
     maxInvocations: limits.maxComputeInvocationsPerWorkgroup,
+    storageBuffers: Math.min(limits.maxStorageBuffersPerShaderStage, MOST_STORAGE_BUFFERS),
   }
 }

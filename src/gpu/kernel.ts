@@ -38,6 +38,8 @@ export interface TargetTraits {
   /** Fixed subgroup size, 0 if none. */
   readonly subgroup: number
   readonly maxBindingSize: number
+  /** Storage buffers that a dispatch may bind; 8 where it is not said. */
+  readonly storageBuffers?: number
 }
 
 /** The erased form, for lists of kernels. */

@@ -39,7 +39,8 @@ describe.each(all)('$name', (kernel) => {
           `${at}\n${wgsl}`,
         ).toEqual([])
         const bindings = activeBindings(kernel, flags)
-        expect(bindings.length, at).toBeLessThanOrEqual(8)
+        // A second site is only there where the adapter has room for it.
+        expect(bindings.length, at).toBeLessThanOrEqual(flags.includes('two') ? 10 : 8)
         const [storage, uniform] = new WgslReflect(wgsl).getBindGroups()
         const found = storage.flatMap((b, index) => (b ? [{ name: b.name, index, access: b.access === 'read' ? 'read' : 'write' }] : []))
         expect(found, at).toEqual(bindings)

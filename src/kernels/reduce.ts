@@ -7,11 +7,13 @@
 const REDUCTIONS = {
   row_sum: { type: 'f32', builtin: 'subgroupAdd', join: (a: string, b: string) => `${a} + ${b}` },
   row_sum2: { type: 'vec2f', builtin: 'subgroupAdd', join: (a: string, b: string) => `${a} + ${b}` },
+  row_sum4: { type: 'vec4f', builtin: 'subgroupAdd', join: (a: string, b: string) => `${a} + ${b}` },
   row_max: { type: 'f32', builtin: 'subgroupMax', join: (a: string, b: string) => `max(${a}, ${b})` },
   row_max4: { type: 'vec4f', builtin: 'subgroupMax', join: (a: string, b: string) => `max(${a}, ${b})` },
 } as const
 
-function reduction(name: keyof typeof REDUCTIONS, workgroup: number, subgroup: number): string {
+/** One of them alone. */
+export function reduction(name: keyof typeof REDUCTIONS, workgroup: number, subgroup: number): string {
   const { type, builtin, join } = REDUCTIONS[name]
   const head = `fn ${name}(value: ${type}, lane: u32) -> ${type}`
   if (subgroup >= workgroup) return `${head} { return ${builtin}(value); }`

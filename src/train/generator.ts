@@ -2,7 +2,7 @@
 import { emitMatmul } from '../autograd/ops/matmul.ts'
 import { tableChunks } from '../autograd/ops/embedding.ts'
 import { RunError } from '../errors.ts'
-import type { Gpu } from '../gpu/device.ts'
+import { type Gpu, targetOf } from '../gpu/device.ts'
 import { Network } from '../nn/network.ts'
 import { derived, Graph, ScalarInput, type TargetTraits, type Tensor } from '../tensor/graph.ts'
 import { type GraphSpec, Session, SessionPlan } from '../tensor/program.ts'
@@ -42,8 +42,7 @@ export class Generator {
 
   /** @param capacity longest sequence, tokens, a prompt's included  @param mixing let `strength` be other than 1 (the frozen layers are then computed too) */
   static async create(gpu: Gpu, t: Tunable, o: { capacity: number; mixing?: boolean }): Promise<Generator> {
-    const { software, subgroup, maxBindingSize } = gpu.traits
-    const programs = new Programs(t, o.capacity, o.mixing === true, { software, subgroup, maxBindingSize })
+    const programs = new Programs(t, o.capacity, o.mixing === true, targetOf(gpu.traits))
     for (const s of programs.storages) s.allocate(gpu)
     const session = await Session.create(gpu, new SessionPlan(programs.specs, programs.storages))
     programs.rope.invFreq.write(programs.rope.values)
@@ -186,7 +185,7 @@ class Programs {
     })
     const hidden = family.forward(net, config)
     g.within('head', () => this.#lastLogits(g, hidden, net, rows === 1))
-    return g
+    return fuse(g)
   }
 
   #lastLogits(g: Graph, hidden: Tensor, net: Network, single: boolean): void {

@@ -8,6 +8,7 @@ import type { ModelStore } from '../nn/store.ts'
 import { sftLoss } from '../objectives/sft.ts'
 import { optimizerStep } from '../optim/adamw.ts'
 import { DYNAMIC_TABLE_BYTES } from '../optim/dynamic_map.ts'
+import { fuse } from '../tensor/fuse.ts'
 import { Graph, ScalarInput, type TargetTraits, type Tensor } from '../tensor/graph.ts'
 import { SessionPlan } from '../tensor/program.ts'
 import { Storage } from '../tensor/storage.ts'
@@ -112,7 +113,7 @@ export class TrainStep {
     })
     const hidden = t.bundle.family.forward(net, t.bundle.config)
     sftLoss(hidden, net.head, buffers.labelledRows(g), { forwardOnly: !training })
-    return g
+    return fuse(g)
   }
 
   #update(target: TargetTraits, trained: ParamSet): Graph {

@@ -2,7 +2,7 @@
 import { RunError } from '../errors.ts'
 import { type Batch, evalBatches } from '../data/collate.ts'
 import type { TokenRows } from '../data/types.ts'
-import type { Gpu } from '../gpu/device.ts'
+import { type Gpu, targetOf } from '../gpu/device.ts'
 import { touch, trial } from '../gpu/trial.ts'
 import { waitFor } from '../gpu/wait.ts'
 import { STATS } from '../autograd/ops/optimizer.ts'
@@ -57,8 +57,7 @@ export class Trainer {
   /** Allocate and compile, and use every buffer once, so that what the GPU refuses is found here. The tunable's own buffers must be filled. Throws GpuError
    * naming the class of memory; then nothing of the trainer is left. */
   static async create(gpu: Gpu, t: Tunable, o: TrainerOptions): Promise<Trainer> {
-    const { software, subgroup, maxBindingSize } = gpu.traits
-    const program = new TrainStep(t, o, { software, subgroup, maxBindingSize })
+    const program = new TrainStep(t, o, targetOf(gpu.traits))
     const refusal = (memory: MemoryClass) => ({
       what: `${ROOM[memory].what} (${(program.plan.bytes[memory] / 1e6).toFixed(1)} MB of ${(program.plan.total / 1e6).toFixed(1)})`,
       where: `GPU memory, ${memory}`,

@@ -3,6 +3,7 @@ import { loraRowNormKernel } from '../../kernels/lora_row_norm.ts'
 import { ShapeError, type Tensor, type Vjp } from '../../tensor/graph.ts'
 import { weightFlag } from '../../kernels/weight_formats.ts'
 import type { Weight } from '../../tensor/weight.ts'
+import { emitLowRankGrad, lowRankDown, lowRankUp } from './low_rank.ts'
 import { asWeight, emitMatmul } from './matmul.ts'
 
 /** Part of a weight's rows: a member of a fused projection. */
@@ -86,32 +87,13 @@ export function lowRankLinear(x: Tensor, w: Weight, A: Tensor, B: Tensor, o: Low
   const bOff = from * K
   const xl = o.xLowRank ?? x
   const fused = xl === x
-  const members = starts.map((start, s) => ({ start, rows: (starts[s + 1] ?? N) - start, column: s * r }))
-
-  const h = graph.node('lora_down', [x.shape[0], SR], [xl], null, { rows: x.rows })
-  emitMatmul({ layout: 'nt', a: xl, b: asWeight(A), c: h, M: x.rows, N: SR, K, alpha: o.scale })
+  const site = { A, B, r, starts, scale: o.scale, N }
+  const h = lowRankDown(xl, site)
 
   const vjp: Vjp = (dy) => {
     let u: Tensor | null = null
-    const up = (): Tensor => {
-      if (u) return u
-      const made = graph.node('lora_up_t', [x.shape[0], SR], [dy], null, { rows: x.rows })
-      for (const m of members)
-        emitMatmul({
-          layout: 'nn',
-          a: dy,
-          aOff: m.start,
-          b: asWeight(B),
-          bOff: m.start * r,
-          c: made,
-          cOff: m.column,
-          M: x.rows,
-          N: r,
-          K: m.rows,
-          alpha: o.scale,
-        })
-      return (u = made)
-    }
+    const up = (): Tensor => (u ??= lowRankUp(dy, site))
+    let both = false
     return [
       (into) => {
         const lowRank = fused ? { h: up(), lb: A, R: SR, segments: [] } : null
@@ -120,22 +102,26 @@ export function lowRankLinear(x: Tensor, w: Weight, A: Tensor, B: Tensor, o: Low
         return dx
       },
       (into) => {
+        // Where both gradients are added up in one buffer, one dispatch makes both.
+        both = into !== null && B.sink !== null && emitLowRankGrad({ site, x: xl, h, u: up(), dy, dA: into, dB: B.sink })
+        if (both) return into!
         const dA = into ?? graph.node('lora_da', A.shape, [], null)
         emitMatmul({ layout: 'tn', a: up(), b: asWeight(xl), c: dA, M: SR, N: K, K: x.rows, accumulate: into !== null })
         return dA
       },
       (into) => {
+        if (both && into === B.sink) return into!
         const dB = into ?? graph.node('lora_db', B.shape, [], null)
-        for (const m of members)
+        for (const [s, start] of starts.entries())
           emitMatmul({
             layout: 'tn',
             a: dy,
-            aOff: m.start,
+            aOff: start,
             b: asWeight(h),
-            bOff: m.column,
+            bOff: s * r,
             c: dB,
-            cOff: m.start * r,
-            M: m.rows,
+            cOff: start * r,
+            M: (starts[s + 1] ?? N) - start,
             N: r,
             K: x.rows,
             accumulate: into !== null,

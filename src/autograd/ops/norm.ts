@@ -21,7 +21,7 @@ function norm({ op, x, weight, bias, eps, center, onePlus }: NormArguments): Ten
     if (x.shape.length !== 2 || t.shape.length !== 1 || t.cols !== C) throw new ShapeError(op, 'x [M, C] and a scale [C]', x.shape, t.shape)
   requireVec4(op, x.shape)
   const WORKGROUP = rowGroup(g.target, C / 4)
-  const uniforms = { rows: x.rows, width: C / 4, eps }
+  const uniforms = { rows: x.rows, width: C / 4, eps, ranks: 0, alpha: 1 }
   const save = weight.needsGrad || (center && x.needsGrad)
   const stats = save ? g.node(`${op} stats`, [x.shape[0], 2], [x], null) : null
   const shared = [...(center ? (['center'] as const) : []), ...(onePlus ? (['one_plus'] as const) : [])]
