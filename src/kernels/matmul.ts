@@ -3,6 +3,7 @@ import type { TargetTraits } from '../gpu/kernel.ts'
 import { matmulAnyKernel } from './matmul_any.ts'
 import { matmulSgkKernel, sgkColumns } from './matmul_sgk.ts'
 import { matmulTileKernel } from './matmul_tile.ts'
+import { matmulVecKernel, VEC_ROWS, vecShape } from './matmul_vec.ts'
 
 export type Layout = 'nt' | 'nn' | 'tn'
 export interface MatmulShape {
@@ -15,6 +16,8 @@ export interface MatmulShape {
   readonly plain: boolean
   /** Everything that must be a multiple of 4 for vec4 loads of b and lb. */
   readonly aligned: boolean
+  /** Rows of a begin at multiples of 4. */
+  readonly vectors: boolean
   /** Columns at which segments of the low-rank term begin. */
   readonly segments: readonly number[]
 }
@@ -24,6 +27,7 @@ export type MatmulChoice =
       readonly constants: { TM: number; V: number; SINGLE: number; SPLIT: number; SUBGROUP: number }
       readonly narrow: boolean
     }
+  | { readonly kernel: typeof matmulVecKernel; readonly constants: ReturnType<typeof vecShape>; readonly vector: true }
   | { readonly kernel: typeof matmulTileKernel; readonly constants: Readonly<Record<string, never>> }
   | { readonly kernel: typeof matmulAnyKernel; readonly constants: Readonly<Record<string, never>> }
 
@@ -47,5 +51,7 @@ export function chooseMatmul(target: TargetTraits, s: MatmulShape): MatmulChoice
     if (startsAt(SG)) return { kernel: matmulSgkKernel, constants: { TM, V, SINGLE: single ? 1 : 0, SPLIT, SUBGROUP: SG }, narrow }
     return { kernel: matmulTileKernel, constants: {} }
   }
+  if (s.layout === 'nt' && s.M <= VEC_ROWS && s.vectors)
+    return { kernel: matmulVecKernel, constants: vecShape(s.M, s.N, s.K), vector: true }
   return { kernel: matmulTileKernel, constants: {} }
 }

@@ -59,6 +59,7 @@ export function emitMatmul(m: MatmulCall): void {
     K,
     plain: b.format === 'f32' && !lowRank,
     aligned: [inner, ldb, bOff, ...(lowRank ? [layout === 'nt' ? lowRank.R : N] : [])].every((n) => n % 4 === 0),
+    vectors: [lda, aOff].every((n) => !isLive(n) && n % 4 === 0),
     segments,
   })
   const flags: MatmulFlag[] = [
@@ -89,6 +90,7 @@ export function emitMatmul(m: MatmulCall): void {
   const { graph } = a
   if ('narrow' in choice)
     graph.call(choice.kernel, buffers, uniforms, { flags: choice.narrow ? [...flags, 'narrow'] : flags, constants: choice.constants })
+  else if ('vector' in choice) graph.call(choice.kernel, buffers, uniforms, { flags, constants: choice.constants })
   else graph.call(choice.kernel, buffers, uniforms, { flags })
 }
 
