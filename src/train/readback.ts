@@ -21,13 +21,11 @@ export class Readback {
     this.#all = Array.from({ length: IN_FLIGHT }, (_, i) => gpu.createBuffer(SLOT, 0x1 | 0x8 /* MAP_READ | COPY_DST */, `read-back ${i}`))
     this.#free = [...this.#all]
   }
-  get full(): boolean {
-    return this.#free.length === 0
-  }
 
   /**
    * Copy `parts` (bytes from the start of each, at most 32 in all, multiples of 4) behind everything that `encoder` holds, and submit it.
-   * Resolves (await it with `waitFor`) with the values as they were then. Throws GpuError where the device is gone. Not while `full`.
+   * Resolves (await it with `waitFor`) with the values as they were then. Throws GpuError where the device is gone. Not while
+   * IN_FLIGHT results are awaited.
    */
   submit(encoder: GPUCommandEncoder, parts: readonly { readonly buffer: GPUBuffer; readonly bytes: number }[]): Promise<Arrival> {
     const staging = this.#free.shift()

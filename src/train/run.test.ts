@@ -319,13 +319,34 @@ describe('steps in flight', () => {
     expect(await values(f.t)).toEqual(await values(other.t))
   })
 
+  test('results that came and were not looked at yet count, in steps and in evaluations', async () => {
+    const f = await fresh({ run: { steps: 8, batch: 1 } })
+    const settle = () => new Promise((resolve) => setTimeout(resolve, 60))
+    let most = 0
+    for await (const e of run({ ...f, held: null, extras: NO_EXTRAS })) {
+      most = Math.max(most, f.trainer.inFlight)
+      if (e.type === 'step') await settle()
+    }
+    expect(most).toBe(1)
+    const held = tinyRows({ rows: 9 })
+    const loss = (await f.trainer.evaluate(held)).loss
+    // Every upload waits until what was submitted before it has come.
+    const write = f.trainer.program.buffers.write.bind(f.trainer.program.buffers)
+    f.trainer.program.buffers.write = (...a) => {
+      const until = performance.now() + 15
+      while (performance.now() < until);
+      write(...a)
+    }
+    expect((await f.trainer.evaluate(held)).loss).toBe(loss)
+  })
+
   test('what reads the whole state waits for nobody: it is refused while steps are in flight', async () => {
     const f = await fresh({ run: { steps: 3 } })
     f.trainer.submit(f.source.step(), f.source.data)
     await expect(f.trainer.state()).rejects.toThrow('in flight')
     await expect(f.trainer.evaluate(tinyRows())).rejects.toThrow('in flight')
     f.trainer.submit(f.source.step(), f.source.data)
-    expect(() => f.trainer.submit(f.source.step(), f.source.data)).toThrow('on their way')
+    expect(() => f.trainer.submit(f.source.step(), f.source.data)).toThrow('in flight already')
     // Destroyed with results on their way: nothing is thrown at anybody.
   })
 })

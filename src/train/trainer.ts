@@ -11,7 +11,7 @@ import { rateAt } from '../optim/schedule.ts'
 import type { MemoryClass } from '../tensor/graph.ts'
 import { Session } from '../tensor/program.ts'
 import type { Arena } from './param_set.ts'
-import { type Arrival, Readback } from './readback.ts'
+import { type Arrival, IN_FLIGHT, Readback } from './readback.ts'
 import type { EvalRecord, RunOptions, StepRecord } from './run_config.ts'
 import { type Tunable, TrainStep } from './step.ts'
 
@@ -99,13 +99,14 @@ export class Trainer {
   }
   /** Whether another step may be submitted now. */
   get hasRoom(): boolean {
-    return !this.readback.full
+    return this.inFlight < IN_FLIGHT
   }
 
   /** Submit one optimizer step over its micro-batches, behind those in flight; `take` gets its result. Not without `hasRoom`.
    * `data`: where their rows come from (a prompt's last position predicts a row's first token). */
   submit(batches: readonly Batch[], data: TokenRows): void {
     const { gpu, program, session, o } = this
+    if (!this.hasRoom) throw new Error(`${IN_FLIGHT} steps are in flight already`)
     const start = performance.now()
     const { buffers } = program
     const first = batches.map((b) => (buffers.prompt > 0 ? firstLabels(b, data) : null))
@@ -190,7 +191,8 @@ export class Trainer {
     for (const b of evalBatches(data, o.batch, o.seq)) {
       if (signal?.aborted) for (const p of pending.splice(0)) await waitFor(p)
       signal?.throwIfAborted()
-      if (this.readback.full) await take()
+      // By what was not taken: a result may have come, and its buffer be free, without anybody having looked.
+      if (pending.length === IN_FLIGHT) await take()
       const full = fillUp(b, o.batch)
       const first = buffers.prompt > 0 ? [...firstLabels(b, data), ...new Array<number>(o.batch - b.B).fill(-100)] : null
       buffers.write(full, first)
