@@ -30,7 +30,12 @@ const ACTIVATIONS = {
   },
 } as const
 export type Activation = keyof typeof ACTIVATIONS
-const NAMES = Object.keys(ACTIVATIONS) as Activation[]
+export const ACTIVATION_NAMES = Object.keys(ACTIVATIONS) as Activation[]
+/** Defines f and df, vec4f → vec4f, of the activation that a set of flags names. */
+export function activationText(flags: ReadonlySet<string>): string {
+  const { helpers, f, df } = ACTIVATIONS[ACTIVATION_NAMES.find((a) => flags.has(a))!]
+  return `${helpers}\nfn f(x: vec4f) -> vec4f { ${f} }\nfn df(x: vec4f) -> vec4f { ${df} }`
+}
 
 /** out = f(x); flag `gated`: x rows are gate | up, out = f(gate) · up. Flag `grad`: out = dL/dx from dy; flag `add`: added to out.
  * One lane takes four elements of dy's shape; len and width (one row of it) are in vec4s. */
@@ -38,14 +43,11 @@ export const activationKernel = defineKernel({
   name: 'activation',
   bindings: { x: 'read', dy: { access: 'read', when: ['grad'] }, out: 'write' },
   uniforms: { len: 'u32', width: 'u32' },
-  flags: [...NAMES, 'gated', 'grad', 'add'],
-  variants: NAMES.flatMap(
+  flags: [...ACTIVATION_NAMES, 'gated', 'grad', 'add'],
+  variants: ACTIVATION_NAMES.flatMap(
     (a) => [[a], [a, 'grad'], [a, 'grad', 'add'], [a, 'gated'], [a, 'gated', 'grad'], [a, 'gated', 'grad', 'add']] as const,
   ),
   constants: { WORKGROUP: 64 },
-  generate(_, flags) {
-    const { helpers, f, df } = ACTIVATIONS[NAMES.find((a) => flags.has(a))!]
-    return `${helpers}\nfn f(x: vec4f) -> vec4f { ${f} }\nfn df(x: vec4f) -> vec4f { ${df} }`
-  },
+  generate: (_, flags) => activationText(flags),
   grid: ({ len }, { WORKGROUP }) => grid1d(ceilDiv(len, WORKGROUP)),
 })

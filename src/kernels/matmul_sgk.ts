@@ -1,5 +1,6 @@
 /** @file Matmul family "sgk": a register tile fed by subgroup broadcasts. The fastest where loads are what costs (software adapters). */
 import { ceilDiv, defineKernel } from '../gpu/kernel.ts'
+import { ACTIVATION_NAMES, activationText } from './activation.ts'
 import { formatOfFlags, isPacked, layoutOf, type WeightFormat } from './weight_formats.ts'
 import { MATMUL_BINDINGS, MATMUL_FLAGS, MATMUL_UNIFORMS, MATMUL_VARIANTS } from './matmul_common.ts'
 
@@ -136,16 +137,21 @@ function generate({ TM, V, SPLIT, SUBGROUP: SG }: Record<'TM' | 'V' | 'SPLIT' | 
   const narrow = flags.has('narrow')
   /** A lane owns single columns. */
   const single = narrow || (!flags.has('layout_nn') && !tn)
+  const paired = flags.has('paired')
   const format = formatOfFlags(flags)
   const packed = isPacked(format)
   const groups = single ? Math.ceil(V / 4) : V
   const width = single ? vec(Math.min(V, 4)) : 'vec4f'
   const out: string[] = [`let tile_row = wg.y * ${TM}u; let tile_col = wg.x * ${sgkColumns(single, V, SG)}u;`]
+  /** First of the columns that lanes hold as their v-th. A pair's second column follows `params.pair` after its first. */
+  const half = V / 2
+  const start = (v: number): string => (paired ? `(at${v % half}${v < half ? '' : ' + params.pair'})` : `(tile_col + ${v * SG}u)`)
+  if (paired)
+    for (const v of range(half))
+      out.push(`let p${v} = wg.x * ${half * SG}u + ${v * SG}u; let at${v} = p${v} / params.pair * 2u * params.pair + p${v} % params.pair;`)
   for (const v of range(V)) {
     if (single)
-      out.push(
-        `let col${v} = tile_col + ${v * SG}u + lane; let bn${v} = params.b_off + min(col${v}, params.N - 1u)${narrow ? '' : ' * params.ldb'};`,
-      )
+      out.push(`let col${v} = ${start(v)} + lane; let bn${v} = params.b_off + min(col${v}, params.N - 1u)${narrow ? '' : ' * params.ldb'};`)
     // Packed weights: N is a multiple of 32, and the second vec4 of 8 columns stays beside the first.
     else out.push(`let col${v} = min(tile_col + lane * ${4 * V}u + ${4 * v}u, params.N - ${packed && V % 2 === 0 ? 8 - 4 * (v % 2) : 4}u);`)
   }
@@ -173,9 +179,7 @@ function generate({ TM, V, SPLIT, SUBGROUP: SG }: Record<'TM' | 'V' | 'SPLIT' | 
     // A segment starts at a multiple of the subgroup: the v-th columns of a tile lie in one, though the tile may not.
     if (single)
       for (const v of range(V))
-        out.push(
-          `let at${v} = tile_col + ${v * SG}u; let h_off${v} = (select(0u, 1u, at${v} >= params.seg0) + select(0u, 1u, at${v} >= params.seg1)) * params.R;`,
-        )
+        out.push(`let h_off${v} = (select(0u, 1u, ${start(v)} >= params.seg0) + select(0u, 1u, ${start(v)} >= params.seg1)) * params.R;`)
     const load: Phase['load'] = single
       ? (_q, k) => range(V).map((v) => `let w${v} = lb[(min(col${v}, params.N - 1u) * params.R + ${k}) >> 2u];`)
       : (_q, k) =>
@@ -199,29 +203,58 @@ function generate({ TM, V, SPLIT, SUBGROUP: SG }: Record<'TM' | 'V' | 'SPLIT' | 
       ),
     )
   }
+  const sum = (i: number, v: number): string => `acc${i}_${Math.floor(v / 4)}${V === 1 ? '' : `[${v % 4}]`}`
+  /** A clamped column belongs to the lane that starts there: only it stores. */
+  const owns = (v: number): string => `tile_col + lane * ${4 * V}u + ${4 * v}u == col${v}`
   for (const i of range(TM)) {
-    if (single)
-      for (const v of range(V)) out.push(`store(tile_row + ${i}u, col${v}, acc${i}_${Math.floor(v / 4)}${V === 1 ? '' : `[${v % 4}]`});`)
-    // A clamped column belongs to the lane that starts there: only it stores.
+    if (single) for (const v of range(V)) out.push(`store(tile_row + ${i}u, col${v}, ${sum(i, v)});`)
     else
       for (const v of range(V))
         out.push(
-          `if (tile_col + lane * ${4 * V}u + ${4 * v}u == col${v}) { ${range(4)
+          `if (${owns(v)}) { ${range(4)
             .map((j) => `store(tile_row + ${i}u, col${v} + ${j}u, acc${i}_${v}[${j}]);`)
             .join(' ')} }`,
         )
   }
-  return out.join('\n')
+  const ungate = flags.has('ungate')
+  if (paired || ungate) out.push(`let end = min(tile_row + ${TM}u, params.M);`)
+  if (paired) for (const v of range(half)) out.push(`finish_pairs(tile_row, end, col${v}, p${v} + lane);`)
+  if (ungate) for (const v of range(V)) out.push(`if (${owns(v)}) { finish_ungating(tile_row, end, col${v}); }`)
+  return `${flags.has('gated') || ungate ? activationText(flags) : ''}
+@compute @workgroup_size(SUBGROUP)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+${out.join('\n')}
+}`
 }
 
-/** TM: rows of a tile. V: columns a lane (SINGLE) or groups of 4 columns a lane. SINGLE: NT, or flag `narrow` (NN, TN, f32, no low-rank term). SPLIT: segments may begin inside a tile, at multiples of the subgroup. K and N are multiples of 4, offsets and ldb too. */
+/** TM: rows of a tile. V: columns a lane (SINGLE) or groups of 4 columns a lane. SINGLE: NT, or flag `narrow` (NN, TN, f32, no low-rank term). SPLIT: segments may begin inside a tile, at multiples of the subgroup. K and N are multiples of 4, offsets and ldb too.
+ * Flags of src/tensor/fuse.ts, with alpha 1 and nothing added: `paired` (NT, V even, `pair` a multiple of the subgroup) with `gated` and an activation's name:
+ * act [M, N/2] = f(gate) · up as well; or with `rope`: the first rope_cols columns are turned; `ungate` (NN) and a name: c [M, 2 N] = dL/d(gate | up). */
 export const matmulSgkKernel = defineKernel({
   name: 'matmul_sgk',
-  bindings: MATMUL_BINDINGS,
-  uniforms: MATMUL_UNIFORMS,
-  flags: [...MATMUL_FLAGS, 'narrow'],
-  variants: [...MATMUL_VARIANTS, ['w_f32', 'layout_nn', 'narrow'], ['w_f32', 'layout_tn', 'narrow', 'accumulate']],
-  constants: { TM: 8, V: 1, SINGLE: 0, SPLIT: 0, SUBGROUP: 8 },
+  bindings: {
+    ...MATMUL_BINDINGS,
+    act: { access: 'write', when: ['gated'] },
+    gate_up: { access: 'read', when: ['ungate'] },
+    positions: { access: 'read', when: ['rope'] },
+    inv_freq: { access: 'read', when: ['rope'] },
+  },
+  uniforms: { ...MATMUL_UNIFORMS, pair: 'u32', rope_cols: 'u32', mscale: 'f32' },
+  flags: [...MATMUL_FLAGS, 'narrow', 'paired', 'gated', 'rope', 'ungate', ...ACTIVATION_NAMES],
+  variants: [
+    ...MATMUL_VARIANTS,
+    ['w_f32', 'layout_nn', 'narrow'],
+    ['w_f32', 'layout_tn', 'narrow', 'accumulate'],
+    ...(['w_f32', 'w_q4_1'] as const).flatMap(
+      (w) =>
+        [
+          [w, 'lora', 'paired', 'gated', 'silu'],
+          [w, 'lora', 'paired', 'rope'],
+          [w, 'layout_nn', 'lora', 'ungate', 'gelu_tanh'],
+        ] as const,
+    ),
+  ],
+  constants: { TM: 8, V: 2, SINGLE: 0, SPLIT: 0, SUBGROUP: 8 },
   subgroups: 'required',
   generate,
   grid: ({ M, N }, { TM, V, SINGLE, SUBGROUP }) => [ceilDiv(N, sgkColumns(SINGLE === 1, V, SUBGROUP)), ceilDiv(M, TM)],

@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { randn, relative, run, target } from '../../test/gpu.ts'
 import { backward } from '../autograd/backward.ts'
+import { gatedGelu } from '../autograd/ops/activation.ts'
+import { ropeAttention } from '../autograd/ops/attention.ts'
 import { lowRankLinear } from '../autograd/ops/linear.ts'
 import { asWeight } from '../autograd/ops/matmul.ts'
 import { rmsNorm } from '../autograd/ops/norm.ts'
@@ -75,6 +77,96 @@ describe('fused calls', () => {
     }
     const live = (o.ragged ? 13 : 21) * 128
     expect(relative(fused.loss.slice(0, live), plain.loss.slice(0, live))).toBeLessThan(1e-6)
+  })
+})
+
+describe('products and what follows them', () => {
+  const [M, C, F, heads, kv, hd] = [21, 64, 96, 4, 2, 16]
+  interface Made {
+    readonly read: Record<'qkvGrad' | 'gateGrad' | 'dx', Tensor>
+  }
+  /** x → q|k|v, rotated, attended to → gate|up, gated → down: each adapted; the gradient back to x. */
+  function trace(g: Graph, make: (shape: readonly number[], seed: number) => Tensor, leaf: (n: number, seed: number) => Storage): Made {
+    const rows = new ScalarInput(M)
+    const qkvCols = (heads + 2 * kv) * hd
+    const sink = (n: number): Storage => leaf(n, 0)
+    const x = g.leaf(leaf(M * C, 1), [M, C], { needsGrad: true, rows, sink: g.leaf(sink(M * C), [M, C], { rows }) })
+    const adapted = (input: Tensor, out: number, at: number, starts: readonly number[], grads: Storage): Tensor => {
+      const S = starts.length + 1
+      const trained = (shape: readonly [number, number], seed: number, from: number): Tensor =>
+        g.leaf(leaf(shape[0] * shape[1], seed), shape, { needsGrad: true, sink: g.leaf(grads, shape, { byteOffset: from * 4 }) })
+      return lowRankLinear(
+        input,
+        asWeight(make([out, input.cols], at)),
+        trained([S * 8, input.cols], at + 1, 0),
+        trained([out, 8], at + 2, 4096),
+        {
+          scale: 0.5,
+          segments: starts,
+        },
+      )
+    }
+    const [first, second, third] = [sink(8192), sink(8192), sink(8192)]
+    const qkv = adapted(x, qkvCols, 10, [heads * hd, (heads + kv) * hd], first)
+    const positions = g.leaf(leaf(M, -1), [M], { dtype: 'u32' })
+    const seen = ropeAttention(qkv, {
+      ...{ heads, kvHeads: kv, headDim: hd, scale: 0.25, batch: 1, tokens: rows },
+      starts: g.leaf(leaf(M, -2), [M], { dtype: 'u32' }),
+      rope: { positions, invFreq: make([hd / 2], 5), mscale: 1.25 },
+    })
+    const gate = adapted(seen, 2 * F, 20, [F], second)
+    const down = adapted(gatedGelu(gate, 'tanh'), C, 30, [], third)
+    backward(down, down)
+    return {
+      read: {
+        qkvGrad: g.leaf(first, [8192]),
+        gateGrad: g.leaf(second, [8192]),
+        dx: g.leaf(x.sink!.storage!, [M * C]),
+      },
+    }
+  }
+  const dispatches = (join: boolean): number => {
+    const g = new Graph({ ...target, storageBuffers: 10 })
+    const leaf = (n: number): Storage => new Storage('x', n * 4, 'weights')
+    trace(g, (shape) => g.leaf(leaf(shape.reduce((a, b) => a * b)), shape), leaf)
+    return (join ? fuse(g) : g).calls.length
+  }
+
+  test.skipIf(!(target.software && target.subgroup > 0))('rotation, gating and its gradient cost no dispatch of their own', () => {
+    expect(dispatches(false) - dispatches(true)).toBe(3)
+  })
+
+  test('the same numbers, fused or not', async () => {
+    const outcome = (join: boolean) =>
+      run(({ g, leaf }) => {
+        const values = (n: number, seed: number): Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer> =>
+          seed === -1
+            ? Uint32Array.from({ length: n }, (_, i) => i)
+            : seed < 0
+              ? new Uint32Array(n)
+              : seed === 0
+                ? new Float32Array(n)
+                : randn([n], seed, 0.3)
+        const { read } = trace(
+          g,
+          (shape, seed) =>
+            leaf(
+              shape,
+              values(
+                shape.reduce((a, b) => a * b),
+                seed,
+              ),
+            ),
+          (n, seed) => leaf([n], values(n, seed)).storage!,
+        )
+        if (join) fuse(g)
+        return read
+      })
+    const [plain, fused] = [await outcome(false), await outcome(true)]
+    for (const k of ['qkvGrad', 'gateGrad', 'dx'] as const) {
+      expect(Math.max(...plain[k].map(Math.abs)), k).toBeGreaterThan(1e-3)
+      expect(relative(fused[k], plain[k]), k).toBeLessThan(2e-6)
+    }
   })
 })
 

@@ -1,10 +1,15 @@
 /** @file Calls that become one: a dispatch costs tens of microseconds on a GPU, and what one has in registers the next need not read again.
  * Works on the traced list, so neither methods nor model families know of it. */
+import { ACTIVATION_NAMES, activationKernel } from '../kernels/activation.ts'
 import { lowRankGradKernel } from '../kernels/low_rank_grad.ts'
+import { matmulSgkKernel } from '../kernels/matmul_sgk.ts'
 import { normGradKernel, normKernel } from '../kernels/norm.ts'
 import { projectKernel } from '../kernels/project.ts'
+import { ropeKernel } from '../kernels/rope.ts'
+import { activeBindings } from '../gpu/kernel.ts'
 import type { Call, Graph, Tensor } from './graph.ts'
-import { movable, withoutDead } from './rewrite.ts'
+import { movable, touched, withoutDead } from './rewrite.ts'
+import { root } from './plan.ts'
 
 /** The call in which `a` and the later `b` are done together, or null. */
 type Rule = (a: Call, b: Call, graph: Graph) => Call | null
@@ -40,8 +45,8 @@ const SITE_UNIFORMS = ['ranks', 'stride', 'x_width', 'd_width', 'a_off', 'b_off'
 const twoSites: Pairing = {
   at: 'second',
   first: (c) => c.kernel === lowRankGradKernel && c.constants.MEMBERS1 === 0,
-  rule(a, b, { target }) {
-    if (b.kernel !== lowRankGradKernel || b.constants.MEMBERS1 !== 0 || (target.storageBuffers ?? 8) < 9) return null
+  rule(a, b) {
+    if (b.kernel !== lowRankGradKernel || b.constants.MEMBERS1 !== 0) return null
     const same = a.buffers.out.storage === b.buffers.out.storage && a.uniforms.rows === b.uniforms.rows
     if (!same || (['COLUMNS', 'LANES', 'BLOCK'] as const).some((k) => a.constants[k] !== b.constants[k])) return null
     const { u0, x0, h0, d0 } = b.buffers
@@ -55,7 +60,73 @@ const twoSites: Pairing = {
   },
 }
 
-const PAIRINGS: readonly Pairing[] = [normAndProjection, twoSites]
+const plainProduct = (c: Call): boolean =>
+  c.kernel === matmulSgkKernel &&
+  c.uniforms.alpha === 1 &&
+  c.uniforms.c_off === 0 &&
+  !has(c, 'accumulate', 'residual', 'layout_tn', 'narrow', 'paired', 'ungate')
+const pairs = (c: Call): boolean => plainProduct(c) && !has(c, 'layout_nn') && c.constants.V >= 2
+const activationOf = (c: Call): string => ACTIVATION_NAMES.find((a) => c.flags.includes(a))!
+const size = (c: Call, field: string): number => Number(c.uniforms[field])
+const segmented = (c: Call): boolean => c.uniforms.seg0 !== 0xffffffff
+
+/** gate | up and the activation that gates one by the other. */
+const gated: Pairing = {
+  at: 'first',
+  first: pairs,
+  rule(a, b) {
+    if (b.kernel !== activationKernel || !has(b, 'gated') || has(b, 'grad', 'add') || b.buffers.x !== a.buffers.c) return null
+    const half = size(a, 'N') / 2
+    if (half % a.constants.SUBGROUP || size(a, 'ldc') !== 2 * half) return null
+    return {
+      ...a,
+      flags: [...a.flags, 'paired', 'gated', activationOf(b)],
+      constants: { ...a.constants, SPLIT: segmented(a) ? 1 : 0 },
+      buffers: { ...a.buffers, act: b.buffers.out },
+      uniforms: { ...a.uniforms, pair: half },
+    }
+  },
+}
+
+/** The gradient of what was gated, and that of gate | up. Nobody else may read the former: it is not written. */
+const ungated: Pairing = {
+  at: 'first',
+  first: (c) => plainProduct(c) && has(c, 'layout_nn') && !has(c, 'bias'),
+  rule(a, b, { calls }) {
+    if (b.kernel !== activationKernel || !has(b, 'grad') || !has(b, 'gated') || has(b, 'add') || b.buffers.dy !== a.buffers.c) return null
+    const memory = root(a.buffers.c)
+    const readers = calls.filter((c) => c !== a && touched(c).reads.has(memory))
+    if (readers.length !== 1 || size(a, 'ldc') !== size(a, 'N')) return null
+    return {
+      ...a,
+      flags: [...a.flags, 'ungate', activationOf(b)],
+      buffers: { ...a.buffers, c: b.buffers.out, gate_up: b.buffers.x },
+      uniforms: { ...a.uniforms, ldc: 2 * size(a, 'N') },
+    }
+  },
+}
+
+/** q | k | v and the rotation of q and k, where it covers whole heads. */
+const rotated: Pairing = {
+  at: 'first',
+  first: pairs,
+  rule(a, b) {
+    if (b.kernel !== ropeKernel || b.uniforms.sign !== 1 || root(b.buffers.x) !== root(a.buffers.c)) return null
+    const head = size(b, 'head_dim')
+    const whole = [size(a, 'N'), ...['seg0', 'seg1'].map((s) => size(a, s)).filter((n) => n !== 0xffffffff)].every((n) => n % head === 0)
+    if (!whole || size(b, 'half_dim') * 2 !== head || size(b, 'half_dim') % a.constants.SUBGROUP) return null
+    if (size(a, 'ldc') !== size(b, 'width') || size(a, 'N') !== size(b, 'width')) return null
+    return {
+      ...a,
+      flags: [...a.flags, 'paired', 'rope'],
+      constants: { ...a.constants, SPLIT: segmented(a) && a.constants.V > 2 ? 1 : 0 },
+      buffers: { ...a.buffers, positions: b.buffers.positions, inv_freq: b.buffers.inv_freq },
+      uniforms: { ...a.uniforms, pair: size(b, 'half_dim'), rope_cols: size(b, 'heads') * head, mscale: b.uniforms.mscale },
+    }
+  },
+}
+
+const PAIRINGS: readonly Pairing[] = [normAndProjection, twoSites, gated, ungated, rotated]
 /** How many calls further a partner may stand. */
 const REACH = 24
 
@@ -66,7 +137,7 @@ function pair(graph: Graph, { rule, at, first }: Pairing): void {
     if (!first(a)) continue
     for (let j = i + 1; j < Math.min(calls.length, i + REACH); j++) {
       const joint = rule(a, calls[j], graph)
-      if (!joint) continue
+      if (!joint || activeBindings(joint.kernel, joint.flags).length > (graph.target.storageBuffers ?? 8)) continue
       const between = calls.slice(i + 1, j)
       if (at === 'first' ? movable(calls[j], between) : movable(a, between)) {
         calls.splice(j, 1)

@@ -89,7 +89,7 @@ export function emitMatmul(m: MatmulCall): void {
   }
   const { graph } = a
   if ('narrow' in choice)
-    graph.call(choice.kernel, buffers, uniforms, { flags: choice.narrow ? [...flags, 'narrow'] : flags, constants: choice.constants })
+    graph.call(choice.kernel, buffers, { ...uniforms, pair: 0, rope_cols: 0, mscale: 1 }, { flags: choice.narrow ? [...flags, 'narrow'] : flags, constants: choice.constants })
   else if ('vector' in choice) graph.call(choice.kernel, buffers, uniforms, { flags, constants: choice.constants })
   else graph.call(choice.kernel, buffers, uniforms, { flags })
 }
