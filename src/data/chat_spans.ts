@@ -18,11 +18,14 @@ export const commonPrefix = <T extends string | readonly number[]>(a: T, b: T): 
 /** Renders a conversation; `open`: with what opens the assistant's next turn. Throws DataError where the template refuses. */
 export type Render = (messages: readonly ChatMessage[], open: boolean) => string
 
+/** Stands for a message's content to see where a template puts it. No template has a reason to change it. */
+const MARK = '\u{e000}content\u{e001}'
+
 /**
  * Spans of the assistant's turns among `messages` from index `from` on. A turn starts where the conversation before it, rendered with the
- * generation prompt, ends (or departs from the whole), and ends where the conversation up to it ends: so what closes a turn is inside.
- * Templates that render an earlier turn differently once others follow are met by looking for the turn's content. Throws DataError where the
- * template changes an answer beyond recognition.
+ * generation prompt, ends (or departs from the whole), and ends where the conversation up to it ends: so what closes a turn is inside, and so
+ * is what the template itself puts before the content (Qwen3's empty thought). Templates that render an earlier turn differently once others
+ * follow, or rewrite what was said, are met by rendering with a mark in the content's place. Throws DataError where even that does not tell.
  */
 export function assistantSpans(
   render: Render,
@@ -35,20 +38,37 @@ export function assistantSpans(
   let seen = 0
   messages.forEach((message, i) => {
     const content = message.content.trim()
-    const earlier = seen
-    const found = text.indexOf(content, earlier)
-    if (found >= 0) seen = found + content.length
-    if (message.role !== 'assistant' || i < from || !content) return
-    const start = turnStart(render, messages, i, text) ?? found
-    const at = text.indexOf(content, Math.max(start, 0))
-    if (start < 0 || at < 0)
-      throw new DataError(`the chat template changes the answer of message ${i + 1}, so it cannot be told which part is the answer`, {
-        fix: 'Choose another template',
-      })
-    seen = at + content.length
-    spans.push({ start, end: i === messages.length - 1 ? text.length : turnEnd(render, messages, i, text, seen, content) })
+    const found = text.indexOf(content, seen)
+    if (message.role !== 'assistant' || i < from || !content) {
+      if (found >= 0) seen = found + content.length
+      return
+    }
+    const { start, contentEnd } = placeTurn(render, messages, i, text, content, found)
+    seen = contentEnd
+    spans.push({ start, end: i === messages.length - 1 ? text.length : turnEnd(render, messages, i, text, contentEnd) })
   })
   return { text, spans }
+}
+
+/** Where turn i starts and its content ends. `found`: where its content stands first after the message before, or -1. */
+function placeTurn(
+  render: Render,
+  messages: readonly ChatMessage[],
+  i: number,
+  text: string,
+  content: string,
+  found: number,
+): { readonly start: number; readonly contentEnd: number } {
+  const start = turnStart(render, messages, i, text)
+  const at = text.indexOf(content, start ?? found)
+  if (start !== null && at >= 0 && text.slice(start, at).trim() === '') return { start, contentEnd: at + content.length }
+  const marked = markedContent(render, messages, i, text)
+  const begin = start ?? marked?.from ?? found
+  if (begin >= 0 && marked && marked.to >= begin) return { start: begin, contentEnd: marked.to }
+  if (begin >= 0 && at >= begin) return { start: begin, contentEnd: at + content.length }
+  throw new DataError(`the chat template changes the answer of message ${i + 1}, so it cannot be told which part is the answer`, {
+    fix: 'Choose another template',
+  })
 }
 
 function turnStart(render: Render, messages: readonly ChatMessage[], i: number, text: string): number | null {
@@ -57,19 +77,53 @@ function turnStart(render: Render, messages: readonly ChatMessage[], i: number, 
     const opened = render(before, true)
     const shared = commonPrefix(opened, text)
     if (shared === opened.length) return shared
-    return text.startsWith(render(before, false)) ? shared : null
+    const closed = render(before, false)
+    return closed !== '' && text.startsWith(closed) ? shared : null
   } catch (e) {
     if (e instanceof DataError) return null
     throw e
   }
 }
 
+/** Rendered with the mark in place of message i's content: what stands before and after it. Null where the template refuses or drops it. */
+function aroundMark(
+  render: Render,
+  messages: readonly ChatMessage[],
+  i: number,
+): { readonly before: string; readonly after: string } | null {
+  try {
+    const marked = render(messages.with(i, { ...messages[i], content: MARK }), false)
+    const [first, last] = [marked.indexOf(MARK), marked.lastIndexOf(MARK)]
+    return first < 0 ? null : { before: marked.slice(0, first), after: marked.slice(last + MARK.length) }
+  } catch (e) {
+    if (e instanceof DataError) return null
+    throw e
+  }
+}
+
+/** Where the content of message i lies in `text`, whatever the template made of it: between what stands before and after the mark in its place.
+ * `from` is null where what stands before depends on the content. */
+function markedContent(
+  render: Render,
+  messages: readonly ChatMessage[],
+  i: number,
+  text: string,
+): { readonly from: number | null; readonly to: number } | null {
+  const around = aroundMark(render, messages, i)
+  if (!around || !text.endsWith(around.after)) return null
+  return { from: text.startsWith(around.before) ? around.before.length : null, to: text.length - around.after.length }
+}
+
 /** End of turn i, whose content ends at `contentEnd`. */
-function turnEnd(render: Render, messages: readonly ChatMessage[], i: number, text: string, contentEnd: number, content: string): number {
-  const alone = render(messages.slice(0, i + 1), false)
+function turnEnd(render: Render, messages: readonly ChatMessage[], i: number, text: string, contentEnd: number): number {
+  const upTo = messages.slice(0, i + 1)
+  const alone = render(upTo, false)
   if (text.startsWith(alone) && alone.length >= contentEnd) return alone.length
-  const closing = alone.slice(alone.lastIndexOf(content) + content.length)
-  return contentEnd + commonPrefix(closing, text.slice(contentEnd, contentEnd + closing.length))
+  // Here what closes the turn differs from what closes the conversation: it is what both have in common, down to whole markers.
+  const from = markedContent(render, messages, i, text)?.to ?? contentEnd
+  const closing = aroundMark(render, upTo, i)?.after ?? ''
+  const common = closing.slice(0, commonPrefix(closing, text.slice(from, from + closing.length)))
+  return from + common.replace(/[<[][^<>[\]]*$/, '').length
 }
 
 /** Longest special token looked for at a seam. */
