@@ -1,5 +1,7 @@
 /** @file A kernel: the TypeScript half of a file in shaders/. Knows names, types and sizes; never a GPU object. */
 
+import type { Pace } from './pace.ts'
+
 export type Access = 'read' | 'write'
 export type ScalarType = 'u32' | 'f32'
 /** A binding that exists only where one of `when`'s flags is on. */
@@ -30,6 +32,11 @@ export interface KernelSpec<B extends string, U extends string, F extends string
   readonly subgroups?: 'optional' | 'required'
   /** Workgroups to dispatch; zero in any axis means there is nothing to do. */
   grid(params: Readonly<Record<U, number>>, constants: Readonly<Record<C, number>>): readonly [x: number, y?: number, z?: number]
+  /** Floating-point operations of a dispatch, at most. Without it the bytes of its buffers alone say how long it takes. */
+  cost?(params: Readonly<Record<U, number>>, constants: Readonly<Record<C, number>>): number
+  /** Axis of the grid along which a long dispatch may be cut: `struct Params` then ends with `base: u32`, the first workgroup of the piece, which the
+   * program fills in. */
+  readonly split?: 'x' | 'y'
 }
 
 /** What ops may ask about the device while they choose a kernel. Plain data, so that tracing needs no GPU. */
@@ -40,6 +47,8 @@ export interface TargetTraits {
   readonly maxBindingSize: number
   /** Storage buffers that a dispatch may bind; 8 where it is not said. */
   readonly storageBuffers?: number
+  /** Other limits on how long work may take than those of gpu/pace.ts; null: none. */
+  readonly pace?: Pace | null
 }
 
 /** The erased form, for lists of kernels. */
@@ -54,6 +63,8 @@ export interface AnyKernel {
   readonly applies?: Readonly<Record<string, string>>
   readonly subgroups?: 'optional' | 'required'
   grid(params: Readonly<Record<string, number>>, constants: Readonly<Record<string, number>>): readonly [x: number, y?: number, z?: number]
+  cost?(params: Readonly<Record<string, number>>, constants: Readonly<Record<string, number>>): number
+  readonly split?: 'x' | 'y'
 }
 
 /** Identity at run time; infers the binding, uniform, flag and constant names for typed dispatch. */

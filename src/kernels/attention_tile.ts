@@ -13,6 +13,11 @@ import {
 
 const THREADS = 64
 /** SLICES threads share a row of the head; TILE rows lie in workgroup memory. */
+/** Products of a head's rows with all others, or with those in the window: `n` of them. */
+const cost =
+  (n: number) =>
+  ({ batch, tokens, heads, depth, window }: Readonly<Record<'batch' | 'tokens' | 'heads' | 'depth' | 'window', number>>): number =>
+    n * 2 * batch * heads * tokens * Math.min(tokens, window) * 4 * depth
 const shared = { uniforms: ATTENTION_UNIFORMS, constants: { HEAD_DIM: 64, SLICES: 2, TILE: 8 } } as const
 const grid =
   (heads: 'heads' | 'kv_heads') =>
@@ -38,6 +43,8 @@ export const attentionForwardTileKernel = defineKernel({
   ...FORWARD_FLAGS,
   bindings: FORWARD_BINDINGS,
   grid: grid('heads'),
+  cost: cost(2),
+  split: 'x',
 })
 
 /** As attentionDqSgkKernel. */
@@ -47,6 +54,8 @@ export const attentionDqTileKernel = defineKernel({
   ...BACKWARD_FLAGS,
   bindings: DQ_BINDINGS,
   grid: grid('heads'),
+  cost: cost(3),
+  split: 'x',
 })
 
 /** As attentionDkvSgkKernel. */
@@ -56,4 +65,6 @@ export const attentionDkvTileKernel = defineKernel({
   ...BACKWARD_FLAGS,
   bindings: DKV_BINDINGS,
   grid: grid('kv_heads'),
+  cost: cost(4),
+  split: 'x',
 })

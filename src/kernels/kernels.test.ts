@@ -47,7 +47,7 @@ describe.each(all)('$name', (kernel) => {
         expect(
           uniform[0]!.type.members!.map((m) => [m.name, m.type.name]),
           at,
-        ).toEqual(Object.entries(kernel.uniforms))
+        ).toEqual([...Object.entries(kernel.uniforms), ...(kernel.split ? [['base', 'u32']] : [])])
       }
     },
   )

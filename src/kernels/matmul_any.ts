@@ -1,5 +1,5 @@
 import { ceilDiv, defineKernel } from '../gpu/kernel.ts'
-import { MATMUL_BINDINGS, MATMUL_FLAGS, MATMUL_UNIFORMS, MATMUL_VARIANTS } from './matmul_common.ts'
+import { MATMUL_BINDINGS, MATMUL_FLAGS, MATMUL_UNIFORMS, MATMUL_VARIANTS, matmulCost } from './matmul_common.ts'
 
 /** One output an invocation: any shape, any device. */
 export const matmulAnyKernel = defineKernel({
@@ -10,4 +10,6 @@ export const matmulAnyKernel = defineKernel({
   variants: MATMUL_VARIANTS,
   constants: {},
   grid: ({ M, N }) => [ceilDiv(N, 8), ceilDiv(M, 8)],
+  cost: matmulCost,
+  split: 'y',
 })

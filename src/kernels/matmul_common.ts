@@ -21,6 +21,9 @@ export const MATMUL_UNIFORMS = {
   seg1: 'u32',
 } as const
 
+/** Multiplications and additions of both products. */
+export const matmulCost = ({ M, N, K, R }: Readonly<Record<'M' | 'N' | 'K' | 'R', number>>): number => 2 * M * N * (K + R)
+
 export const MATMUL_BINDINGS = {
   a: 'read',
   w: 'read',

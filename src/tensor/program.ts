@@ -1,8 +1,10 @@
 /** @file Planned, replayable graphs. `Session` owns the memory of a set of programs; a `Program` is one recorded list of dispatches. */
 import { activeBindings } from '../gpu/kernel.ts'
 import type { Gpu } from '../gpu/device.ts'
+import { type Pace, paceOf } from '../gpu/pace.ts'
 import { type Dim, type Graph, isLive, type MemoryClass, type Tensor } from './graph.ts'
 import { arenaIndex, arenaSizes, type Plan, plan } from './plan.ts'
+import { estimate, Pieces, pieceSize, Recorder } from './recorder.ts'
 import { STORAGE_USAGE, type Storage, readBuffer } from './storage.ts'
 
 /** Uniforms of a call lie at multiples of this (minUniformBufferOffsetAlignment is at most 256). */
@@ -12,9 +14,14 @@ interface Dispatch {
   readonly pipeline: GPUComputePipeline
   readonly storage: GPUBindGroup
   readonly uniform: GPUBindGroup
-  /** Static grid, or null: computed from live uniforms at each replay. */
-  readonly grid: readonly number[] | null
-  readonly live: (() => readonly (number | undefined)[]) | null
+  /** Workgroups, and seconds by the pace of the device: computed from live uniforms at each replay. */
+  readonly size: () => Size
+  /** Where it may be cut: the axis, and how. */
+  readonly split: { readonly axis: 0 | 1; readonly pieces: Pieces } | null
+}
+interface Size {
+  readonly grid: readonly [x: number, y: number, z: number]
+  readonly seconds: number
 }
 interface LiveField {
   readonly index: number
@@ -130,6 +137,7 @@ export class Session {
 export class Program {
   readonly #mirror: ArrayBuffer
   readonly #view: DataView
+  readonly #pace: Pace | null
   private constructor(
     readonly gpu: Gpu,
     readonly name: string,
@@ -142,6 +150,7 @@ export class Program {
   ) {
     this.#mirror = mirror
     this.#view = new DataView(mirror)
+    this.#pace = paceOf(graph.target)
   }
 
   static async compile(gpu: Gpu, { name, graph }: GraphSpec, p: Plan, arena: readonly GPUBuffer[]): Promise<Program> {
@@ -158,6 +167,7 @@ export class Program {
     const view = new DataView(mirror)
     const uniforms = gpu.createBuffer(mirror.byteLength, 0x40 | 0x8 /* UNIFORM | COPY_DST */, `${name} uniforms`)
     const live: LiveField[] = []
+    const pace = paceOf(graph.target)
     const dispatches = graph.calls.map((c, i): Dispatch => {
       const fields = Object.entries(c.kernel.uniforms)
       fields.forEach(([field, type], k) => {
@@ -167,7 +177,11 @@ export class Program {
         if (isLive(source)) live.push({ index: at, type, source })
       })
       const values = (): Record<string, number> => Object.fromEntries(fields.map(([f]) => [f, dimValue(c.uniforms[f])]))
-      const gridOf = () => c.kernel.grid(values(), c.constants)
+      const size = (): Size => {
+        const v = values()
+        const [x, y = 1, z = 1] = c.kernel.grid(v, c.constants)
+        return { grid: [x, y, z], seconds: pace ? estimate(pace, c, v) : 0 }
+      }
       const dynamic = fields.some(([f]) => isLive(c.uniforms[f]))
       const pipeline = pipelines[i]
       const entries = activeBindings(c.kernel, c.flags).map(({ name: b, index: binding }) => {
@@ -179,49 +193,66 @@ export class Program {
           resource: t.byteOffset || t.storage ? { buffer, offset: t.byteOffset, size: bindSize(t, buffer, gpu) } : { buffer },
         }
       })
+      const { split } = c.kernel
+      const bound = Math.max(16, Math.ceil((fields.length + (split ? 1 : 0)) / 4) * 16)
+      const layout = () => pipeline.getBindGroupLayout(1)
+      const fixed = dynamic ? null : size()
       return {
         pipeline,
         storage: device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries }),
         uniform: device.createBindGroup({
-          layout: pipeline.getBindGroupLayout(1),
-          entries: [
-            {
-              binding: 0,
-              resource: { buffer: uniforms, offset: i * UNIFORM_STRIDE, size: Math.max(16, Math.ceil(fields.length / 4) * 16) },
-            },
-          ],
+          layout: layout(),
+          entries: [{ binding: 0, resource: { buffer: uniforms, offset: i * UNIFORM_STRIDE, size: bound } }],
         }),
-        grid: dynamic ? null : gridOf().map((n) => n ?? 1),
-        live: dynamic ? gridOf : null,
+        size: fixed ? () => fixed : size,
+        split: split ? { axis: split === 'x' ? 0 : 1, pieces: new Pieces(gpu, layout, UNIFORM_STRIDE, bound, fields.length * 4) } : null,
       }
     })
     device.queue.writeBuffer(uniforms, 0, mirror)
     return new Program(gpu, name, graph, bufferOf, dispatches, live, uniforms, mirror)
   }
 
-  /** Refresh live uniforms and record every dispatch in one pass of `encoder`. Live values must not change before the submit. */
-  record(encoder: GPUCommandEncoder): void {
+  /** Refresh live uniforms and record every dispatch, in passes and submits as long as the device's pace allows (one of each on software adapters).
+   * Live values must not change before the last submit. */
+  record(out: Recorder): void {
     if (this.live.length > 0) {
       for (const { index, type, source } of this.live) setField(this.#view, index, type, dimValue(source))
       this.gpu.device.queue.writeBuffer(this.uniforms, 0, this.#mirror)
     }
-    const pass = encoder.beginComputePass({ label: this.name })
-    for (const { pipeline, storage, uniform, grid, live } of this.dispatches) {
-      const [x = 1, y = 1, z = 1] = grid ?? live!()
-      if (x === 0 || y === 0 || z === 0) continue
-      pass.setPipeline(pipeline)
-      pass.setBindGroup(0, storage)
+    let pass = out.encoder.beginComputePass({ label: this.name })
+    const dispatch = (d: Dispatch, uniform: GPUBindGroup, grid: Size['grid'], seconds: number): void => {
+      if (out.isFull(this.#pace, seconds)) {
+        pass.end()
+        out.flush()
+        pass = out.encoder.beginComputePass({ label: this.name })
+      }
+      pass.setPipeline(d.pipeline)
+      pass.setBindGroup(0, d.storage)
       pass.setBindGroup(1, uniform)
-      pass.dispatchWorkgroups(x, y, z)
+      pass.dispatchWorkgroups(...grid)
+      out.count(seconds)
     }
+    this.dispatches.forEach((d, i) => {
+      const { grid, seconds } = d.size()
+      if (grid.includes(0)) return
+      if (!this.#pace || !d.split || seconds <= this.#pace.dispatch) {
+        dispatch(d, d.uniform, grid, seconds)
+        return
+      }
+      const { axis, pieces } = d.split
+      const at = i * UNIFORM_STRIDE
+      const each = pieceSize(this.#pace, seconds, grid[axis])
+      for (const { group, count } of pieces.cut(each, grid[axis], this.#mirror.slice(at, at + pieces.size)))
+        dispatch(d, group, axis === 0 ? [count, grid[1], grid[2]] : [grid[0], count, grid[2]], (seconds * count) / grid[axis])
+    })
     pass.end()
   }
 
   /** Record and submit on its own. */
   run(): void {
-    const encoder = this.gpu.device.createCommandEncoder()
-    this.record(encoder)
-    this.gpu.device.queue.submit([encoder.finish()])
+    const out = new Recorder(this.gpu)
+    this.record(out)
+    out.flush()
   }
 
   /** Contents of a kept or persistent tensor, as f32. Not for the hot path. */
@@ -230,6 +261,7 @@ export class Program {
   }
 
   destroy(): void {
+    for (const d of this.dispatches) d.split?.pieces.destroy()
     this.gpu.destroyBuffer(this.uniforms)
   }
 }

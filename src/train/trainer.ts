@@ -10,6 +10,7 @@ import { dynamicTables } from '../optim/dynamic_map.ts'
 import { rateAt } from '../optim/schedule.ts'
 import type { MemoryClass } from '../tensor/graph.ts'
 import { Session } from '../tensor/program.ts'
+import { Recorder } from '../tensor/recorder.ts'
 import type { Arena } from './param_set.ts'
 import { type Arrival, IN_FLIGHT, Readback } from './readback.ts'
 import type { EvalRecord, RunOptions, StepRecord } from './run_config.ts'
@@ -116,22 +117,18 @@ export class Trainer {
     program.step.value = step
     program.seed.value = (o.seed ^ Math.imul(step, 0x9e3779b1)) >>> 0
     buffers.scale.value = tokens > 0 ? 1 / tokens : 0
-    this.submits = 1
-    let encoder = gpu.device.createCommandEncoder()
-    encoder.clearBuffer(buffers.lossSum.buffer)
+    const out = new Recorder(gpu)
+    out.encoder.clearBuffer(buffers.lossSum.buffer)
     batches.forEach((b, i) => {
-      if (i > 0) {
-        gpu.device.queue.submit([encoder.finish()])
-        this.submits++
-        encoder = gpu.device.createCommandEncoder()
-      }
+      if (i > 0) out.flush()
       buffers.write(b, first[i])
       // Dropout differs between the micro-batches of a step too.
       if (i > 0) program.seed.value = (program.seed.value + 0x85ebca6b) >>> 0
-      session.program('micro').record(encoder)
+      session.program('micro').record(out)
     })
-    session.program('update').record(encoder)
-    const result = this.readback.submit(encoder, [
+    session.program('update').record(out)
+    this.submits = out.submits + 1
+    const result = this.readback.submit(out.encoder, [
       { buffer: buffers.lossSum.buffer, bytes: 4 },
       { buffer: program.stats.buffer, bytes: 16 },
     ])
@@ -196,10 +193,10 @@ export class Trainer {
       const full = fillUp(b, o.batch)
       const first = buffers.prompt > 0 ? [...firstLabels(b, data), ...new Array<number>(o.batch - b.B).fill(-100)] : null
       buffers.write(full, first)
-      const encoder = gpu.device.createCommandEncoder()
-      encoder.clearBuffer(buffers.lossSum.buffer)
-      session.program('evaluate').record(encoder)
-      pending.push(this.readback.submit(encoder, [{ buffer: buffers.lossSum.buffer, bytes: 4 }]))
+      const out = new Recorder(gpu)
+      out.encoder.clearBuffer(buffers.lossSum.buffer)
+      session.program('evaluate').record(out)
+      pending.push(this.readback.submit(out.encoder, [{ buffer: buffers.lossSum.buffer, bytes: 4 }]))
       tokens += buffers.count(full, first)
     }
     while (pending.length > 0) await take()
