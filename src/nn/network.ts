@@ -4,6 +4,7 @@ import { attention, ropeAttention } from '../autograd/ops/attention.ts'
 import { cachedAttention, appendKv } from '../autograd/ops/cached_attention.ts'
 import { addBias, concatColumns, sliceColumns } from '../autograd/ops/columns.ts'
 import { embed, embedWithPrompt } from '../autograd/ops/embedding.ts'
+import { headNorm } from '../autograd/ops/head_norm.ts'
 import { linear, type RowRange } from '../autograd/ops/linear.ts'
 import { layerNorm, rmsNorm } from '../autograd/ops/norm.ts'
 import { add } from '../autograd/ops/pointwise.ts'
@@ -161,6 +162,13 @@ export class Network {
     if (parts.length === 1) return parts[0]
     const y = concatColumns(parts)
     return residual ? add(y, residual) : y
+  }
+
+  /** Norms of the heads of queries and keys in [q | k | v], by the weights of an attention module's q_norm and k_norm. */
+  headNorms(qkv: Tensor, module: string): Tensor {
+    const { heads, kvHeads, headDim, normEps, onePlusNorms = false } = this.o.shape
+    const [qWeight, kWeight] = [this.#vector(`${module}.q_norm.weight`), this.#vector(`${module}.k_norm.weight`)]
+    return headNorm(qkv, { heads, kvHeads, headDim, qWeight, kWeight, eps: normEps, onePlusWeight: onePlusNorms })
   }
 
   /** Rotary embedding and causal grouped-query attention over [q | k | v]. */
