@@ -1,14 +1,15 @@
 import { defineKernel, grid1d } from '../gpu/kernel.ts'
 import { rowReductions } from './reduce.ts'
 
-/** loss[row] = log Σ exp(logits) - logits[target], and the logits replaced by (softmax - onehot) · scale unless flag `keep`.
+/** With x the logits, or with flag `softcap` cap · tanh(logits / cap): loss[row] = log Σ exp(x) - x[target], and the logits replaced by dL/dlogits = (softmax - onehot) · scale · dx/dlogits
+ * unless flag `keep`.
  * `width`: elements a row, in vec4s with flag `vec4`. One workgroup a row, two passes over it. */
 export const crossEntropyKernel = defineKernel({
   name: 'cross_entropy',
   bindings: { logits: 'write', targets: 'read', loss: 'write' },
-  uniforms: { rows: 'u32', width: 'u32', scale: 'f32' },
-  flags: ['vec4', 'keep'],
-  variants: [[], ['vec4'], ['keep'], ['vec4', 'keep']],
+  uniforms: { rows: 'u32', width: 'u32', scale: 'f32', cap: 'f32' },
+  flags: ['vec4', 'keep', 'softcap'],
+  variants: [[], ['vec4'], ['keep'], ['vec4', 'keep'], ['softcap'], ['vec4', 'softcap'], ['keep', 'softcap'], ['vec4', 'keep', 'softcap']],
   constants: { WORKGROUP: 256 },
   subgroups: 'optional',
   generate: rowReductions('row_sum', 'row_max'),

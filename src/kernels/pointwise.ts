@@ -7,6 +7,8 @@ export const POINTWISE = {
   mul: 'x * y',
   /** y at alpha 0, x at alpha 1; beyond 1 it goes on in the same direction. */
   mix: 'y + alpha * (x - y)',
+  /** tanh is ±1 in f32 long before 15, and some drivers' tanh overflows. */
+  softcap: 'alpha * tanh(clamp(x / alpha, -15.0, 15.0))',
   silu: 'x / (1.0 + exp(-x))',
   /** y is dL/d(silu). */
   silu_grad: '(y / (1.0 + exp(-x))) * (1.0 + x * (1.0 - 1.0 / (1.0 + exp(-x))))',

@@ -27,7 +27,7 @@ export const headChunk = (vocab: number, labels: number): number =>
 /** Append loss (and, unless `forwardOnly`, everything backward from it). hidden: [rows, C]; head: [V, C].
  * Logits of a chunk become their own gradient in place, so they are computed once (Liger Kernel's fused linear cross-entropy,
  * https://arxiv.org/abs/2410.10989, section 3.2); a head larger than a binding is read in pieces. */
-export function sftLoss(hidden: Tensor, head: Weight, b: LabelledRows, o: { forwardOnly?: boolean } = {}): void {
+export function sftLoss(hidden: Tensor, head: Weight, b: LabelledRows, o: { forwardOnly?: boolean; softcap?: number } = {}): void {
   const { graph } = hidden
   const n = b.index.shape[0]
   const C = hidden.cols
@@ -46,6 +46,7 @@ export function sftLoss(hidden: Tensor, head: Weight, b: LabelledRows, o: { forw
         emitMatmul({ layout: 'nt', a: rows, aOff: from * C, b: weight, c: logits, cOff: first, M: live, N: weight.rows, K: C })
       const { loss, grad: dLogits } = crossEntropyRows(logits, b.targets(from, size), live, b.scale, {
         forwardOnly: o.forwardOnly === true,
+        ...(o.softcap && { softcap: o.softcap }),
       })
       reduceLoss(loss, live, b.lossSum)
       if (!dLogits || !grad) continue

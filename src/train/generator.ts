@@ -1,6 +1,7 @@
 /** @file Text from a model, token by token, with cached keys and values. Works beside a trainer on the same weights. */
 import { emitMatmul } from '../autograd/ops/matmul.ts'
 import { tableChunks } from '../autograd/ops/embedding.ts'
+import { softcapInto } from '../autograd/ops/pointwise.ts'
 import { RunError } from '../errors.ts'
 import { type Gpu, targetOf } from '../gpu/device.ts'
 import { Network } from '../nn/network.ts'
@@ -192,7 +193,9 @@ class Programs {
   #lastLogits(g: Graph, hidden: Tensor, net: Network, single: boolean): void {
     const C = hidden.cols
     const aOff = single ? 0 : derived(() => (this.rows.value - 1) * C)
-    const logits = g.leaf(this.logits, [1, this.vocab])
+    const { logitSoftcap } = this.t.bundle.config
+    const chosen = g.leaf(this.logits, [1, this.vocab])
+    const logits = logitSoftcap ? g.node('logits', [1, this.vocab], [hidden], null, { rows: 1 }) : chosen
     for (const piece of tableChunks(net.head))
       emitMatmul({
         layout: 'nt',
@@ -205,5 +208,6 @@ class Programs {
         N: piece.rows,
         K: C,
       })
+    if (logitSoftcap) softcapInto(chosen, logits, logitSoftcap)
   }
 }

@@ -112,7 +112,8 @@ export class TrainStep {
       checkpointing: training && run.checkpointing,
     })
     const hidden = t.bundle.family.forward(net, t.bundle.config)
-    sftLoss(hidden, net.head, buffers.labelledRows(g), { forwardOnly: !training })
+    const { logitSoftcap } = t.bundle.config
+    sftLoss(hidden, net.head, buffers.labelledRows(g), { forwardOnly: !training, ...(logitSoftcap && { softcap: logitSoftcap }) })
     return fuse(g)
   }
 

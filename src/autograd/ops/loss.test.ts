@@ -1,6 +1,7 @@
 /** Cross-entropy against torch in float64 (test/golden/layer_ops.py), with logits of ±300 in a row. 1e-4 relative, 1e-5 absolute (f32 sums over V). */
 import { describe, expect, test } from 'vitest'
 import cases from '../../../test/golden/layer_ops/cross_entropy.json'
+import capped from '../../../test/golden/layer_ops/softcap.json'
 import { closeness, randn, run } from '../../../test/gpu.ts'
 import { f32, idsOf, live, MODES, rowsOf, u32 } from '../../../test/modes.ts'
 import { ScalarInput, ShapeError } from '../../tensor/graph.ts'
@@ -30,6 +31,31 @@ describe.each(MODES)('$name', (mode) => {
       expect(closeness(out.total, [2 * loss.reduce((a, b) => a + b, 0)])).toBeLessThan(1)
     },
   )
+
+  test.each(capped)(
+    '[$n, $V] with logits capped at $cap (test/golden/family_ops.py)',
+    async ({ n, V, cap, scale: factor, logits, targets, loss, dlogits }) => {
+      const out = await run(({ leaf }) => {
+        const x = leaf(...rowsOf(mode, [n, V], logits))
+        const t = leaf(...idsOf(mode, targets))
+        const trained = crossEntropyRows(scale(x, 1), t, x.rows, factor, { softcap: cap })
+        const measured = crossEntropyRows(scale(x, 1), t, x.rows, 1, { softcap: cap, forwardOnly: true })
+        return { loss: trained.loss, grad: trained.grad!, again: measured.loss }
+      }, mode.traits)
+      expect(closeness(live(out.loss, loss), loss)).toBeLessThan(1)
+      expect(closeness(live(out.again, loss), loss)).toBeLessThan(1)
+      expect(closeness(live(out.grad, dlogits), dlogits)).toBeLessThan(1)
+    },
+  )
+
+  test.each([NaN, Infinity, -Infinity])('a capped logit of %d is a non-finite loss', async (bad) => {
+    const out = await run(({ leaf }) => {
+      const x = randn([2, 12], 4)
+      x[5] = bad
+      return { loss: crossEntropyRows(scale(leaf([2, 12], x), 1), leaf([2], u32([5, 5])), 2, 1, { softcap: 30 }).loss }
+    }, mode.traits)
+    expect([...out.loss].map(Number.isFinite)).toEqual([false, true])
+  })
 
   test.each([NaN, Infinity])('a logit of %d is a non-finite loss; -Infinity is a masked one', async (bad) => {
     const out = await run(({ leaf }) => {

@@ -3,7 +3,8 @@ import { crossEntropyKernel, totalKernel } from '../../kernels/cross_entropy.ts'
 import { type Dim, numel, ShapeError, type Tensor } from '../../tensor/graph.ts'
 import { rowGroup } from './live.ts'
 
-/** Cross-entropy in nats of each row of logits [n, V] at targets (u32 [n], below V), for the first `count` rows.
+/** Cross-entropy in nats of each row of logits [n, V] at targets (u32 [n], below V), for the first `count` rows. `softcap` c: of c tanh(logits / c) (Gemma 2,
+ * https://arxiv.org/abs/2408.00118, section 2), with the gradient by the logits themselves.
  * `grad` is (softmax - onehot) · scale in the logits' own memory (scale: 1 / labelled tokens of the step); with `forwardOnly` it is null and the logits
  * stay. `loss` is f32 [n], not scaled. A non-finite logit gives a non-finite loss. */
 export function crossEntropyRows(
@@ -11,7 +12,7 @@ export function crossEntropyRows(
   targets: Tensor,
   count: Dim,
   scale: Dim,
-  o: { forwardOnly?: boolean } = {},
+  o: { forwardOnly?: boolean; softcap?: number } = {},
 ): { readonly loss: Tensor; readonly grad: Tensor | null } {
   const g = logits.graph
   const [n, V] = [logits.shape[0], logits.cols]
@@ -24,9 +25,9 @@ export function crossEntropyRows(
   g.call(
     crossEntropyKernel,
     { logits: grad ?? logits, targets, loss },
-    { rows: count, width, scale },
+    { rows: count, width, scale, cap: o.softcap ?? 0 },
     {
-      flags: [...(vec4 ? (['vec4'] as const) : []), ...(grad ? [] : (['keep'] as const))],
+      flags: [...(vec4 ? (['vec4'] as const) : []), ...(grad ? [] : (['keep'] as const)), ...(o.softcap ? (['softcap'] as const) : [])],
       constants: { WORKGROUP: rowGroup(g.target, width) },
     },
   )

@@ -37,5 +37,7 @@ export const mul = (x: Tensor, y: Tensor): Tensor =>
 export const scale = (x: Tensor, alpha: number): Tensor => pointwise('copy', x, null, alpha, (d) => [() => scale(d, alpha)])
 /** y + alpha (x - y), alpha live: how strongly an adapter acts. Not differentiable. */
 export const mix = (x: Tensor, y: Tensor, alpha: Dim): Tensor => pointwise('mix', x, y, alpha, null)
+/** out = cap · tanh(x / cap), for the logits that text is chosen from. Appends a call; not differentiable (training: `crossEntropyRows`). */
+export const softcapInto = (out: Tensor, x: Tensor, cap: number): void => emit('softcap', x, null, cap, out, [])
 /** x * sigmoid(x). */
 export const silu = (x: Tensor): Tensor => pointwise('silu', x, null, 1, (d) => [() => pointwise('silu_grad', x, d, 1, null)])
