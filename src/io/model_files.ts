@@ -32,6 +32,8 @@ export type ModelFiles = Common &
     | { readonly kind: 'gguf'; readonly config: null; readonly gguf: ReadonlyMap<string, GgufValue> }
   )
 
+/** llama.cpp's names: of Llama 3.1, and of Phi-3 for sequences within its original context and beyond. */
+const ROTARY_DIVISORS = ['rope_freqs.weight', 'rope_factors_short.weight', 'rope_factors_long.weight']
 const TEXT_LIMIT = 2 ** 20
 const NO_TOKENIZER = 'The model came without a tokenizer: only rows that are tokenised already can be used.'
 
@@ -70,15 +72,19 @@ async function readTokenizer(files: FileSet): Promise<TokenizerFiles | null> {
 const weightBytes = (tensors: Iterable<StoredTensor>): number =>
   [...new Set([...tensors].map((t) => t.source))].reduce((n, s) => n + s.size, 0)
 
-/** What the config of a GGUF model depends on but a tensor holds: rope_freqs.weight becomes metadata of that name. */
+/** What the config of a GGUF model depends on but a tensor holds becomes metadata of its name. */
 async function withRotaryDivisors(
   metadata: ReadonlyMap<string, GgufValue>,
   tensors: ReadonlyMap<string, StoredTensor>,
 ): Promise<ReadonlyMap<string, GgufValue>> {
-  const t = tensors.get('rope_freqs.weight')
-  if (!t || t.type !== 'F32' || t.bytes > 4096) return metadata
-  const bytes = await t.source.read(t.offset, t.bytes)
-  return new Map([...metadata, [t.name, [...new Float32Array(bytes.buffer, bytes.byteOffset, t.bytes / 4)]]])
+  const all = new Map(metadata)
+  for (const name of ROTARY_DIVISORS) {
+    const t = tensors.get(name)
+    if (!t || t.type !== 'F32' || t.bytes > 4096) continue
+    const bytes = await t.source.read(t.offset, t.bytes)
+    all.set(name, [...new Float32Array(bytes.buffer, bytes.byteOffset, t.bytes / 4)])
+  }
+  return all
 }
 
 async function openGguf(path: string, source: ByteSource, files: FileSet): Promise<ModelFiles> {

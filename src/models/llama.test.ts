@@ -120,7 +120,7 @@ describe('configs that make no model', () => {
     ['no vocabulary', { vocab_size: undefined }, /vocab_size is missing/],
     ['another activation', { hidden_act: 'gelu' }, /hidden_act "gelu" is not supported/],
     ['no epsilon', { rms_norm_eps: 0 }, /rms_norm_eps is 0/],
-    ['an unknown rotary scaling', { rope_scaling: { rope_type: 'su' } }, /rotary scaling "su" is not supported/],
+    ['an unknown rotary scaling', { rope_scaling: { rope_type: 'ntk' } }, /rotary scaling "ntk" is not supported/],
     ['a scaling without its factor', { rope_scaling: { rope_type: 'linear' } }, /rope_scaling.factor: missing/],
     ['an unknown architecture', { architectures: ['MambaForCausalLM'] }, /MambaForCausalLM is not supported/],
     ['a known model type under an unknown architecture', { architectures: ['LlamaForTokenClassification'] }, /LlamaForTokenClassification/],

@@ -3,7 +3,7 @@
  * Reads both generations of the file: `rope_theta` with `rope_scaling: {type | rope_type, …}`, and `rope_parameters: {rope_theta, rope_type, …}`. */
 import { ModelError } from '../errors.ts'
 
-const TYPES = ['default', 'linear', 'dynamic', 'llama3', 'yarn'] as const
+const TYPES = ['default', 'linear', 'dynamic', 'llama3', 'yarn', 'longrope'] as const
 export type RopeType = (typeof TYPES)[number]
 
 /** Fields under their names in config.json. Those that `rope_type` does not use are ignored. */
@@ -24,6 +24,9 @@ export interface RopeConfig {
   readonly beta_fast: number
   readonly beta_slow: number
   readonly truncate: boolean
+  /** Divisor of each pair's frequency: in sequences of up to `original_max_position_embeddings` tokens, and in longer ones. */
+  readonly short_factor: readonly number[]
+  readonly long_factor: readonly number[]
 }
 
 export interface RopeFrequencies {
@@ -43,6 +46,7 @@ const REQUIRED: Readonly<Record<RopeType, readonly (keyof RopeConfig)[]>> = {
   dynamic: ['factor'],
   llama3: ['factor', 'low_freq_factor', 'high_freq_factor'],
   yarn: [],
+  longrope: ['short_factor', 'long_factor'],
 }
 
 /** The rotary settings of a config.json. Errors (ModelError) name the field.
@@ -64,7 +68,8 @@ export function readRope(config: Json, headDim: number, file = 'config.json'): R
   if (Object.values(section).some(isObject))
     fail(key, 'rotary settings that differ between layers are not supported', 'Use a model whose layers share one set of rotary settings')
   const type = section.rope_type ?? section.type ?? 'default'
-  const known = TYPES.find((t) => t === type)
+  // Early Phi-3 files call LongRoPE "su".
+  const known = TYPES.find((t) => t === (type === 'su' ? 'longrope' : type))
   const rope_type =
     known ?? fail(at('rope_type'), `rotary scaling ${JSON.stringify(type)} is not supported`, `Use a model with one of ${TYPES.join(', ')}`)
 
@@ -78,27 +83,43 @@ export function readRope(config: Json, headDim: number, file = 'config.json'): R
     }
     return null
   }
+  const numbers = (field: string): readonly number[] => {
+    const v = section[field] ?? []
+    if (!Array.isArray(v) || v.some((n) => typeof n !== 'number' || !Number.isFinite(n) || n <= 0))
+      fail(at(field), 'expected a list of numbers above 0', 'Correct the file')
+    return v as number[]
+  }
   for (const field of REQUIRED[rope_type])
-    if (number(field, section) === null)
+    if (section[field] === undefined || section[field] === null)
       fail(at(field), `missing, and ${rope_type} scaling needs it`, 'Correct the file, or take it from the model’s original repository')
   const max = number('max_position_embeddings', config)
   const original = number('original_max_position_embeddings', config, section) ?? max
   if (max === null && (rope_type === 'dynamic' || rope_type === 'yarn'))
     fail('max_position_embeddings', `missing, and ${rope_type} scaling needs it`, 'Correct the file')
-  if (original === null && rope_type === 'llama3')
-    fail(at('original_max_position_embeddings'), 'missing, and llama3 scaling needs it', 'Correct the file')
+  if (original === null && (rope_type === 'llama3' || rope_type === 'longrope'))
+    fail(at('original_max_position_embeddings'), `missing, and ${rope_type} scaling needs it`, 'Correct the file')
   const low = number('low_freq_factor', section)
   const high = number('high_freq_factor', section)
   if (rope_type === 'llama3' && high! <= low!)
     fail(at('high_freq_factor'), `${high} must be above low_freq_factor (${low})`, 'Correct the file')
+  const partial_rotary_factor = number('partial_rotary_factor', section, config) ?? 1
+  const [short_factor, long_factor] = [numbers('short_factor'), numbers('long_factor')]
+  const pairs = Math.ceil(Math.trunc(headDim * partial_rotary_factor) / 2)
+  for (const [field, list] of Object.entries({ short_factor, long_factor }))
+    if (rope_type === 'longrope' && list.length !== pairs)
+      fail(
+        at(field),
+        `${list.length} numbers for ${pairs} rotated pairs`,
+        'Correct the file, or take it from the model’s original repository',
+      )
   return {
     rope_type,
     rope_theta: number('rope_theta', section, config) ?? DEFAULT_THETA,
     head_dim: headDim,
-    partial_rotary_factor: number('partial_rotary_factor', section, config) ?? 1,
+    partial_rotary_factor,
     max_position_embeddings: max ?? 0,
     original_max_position_embeddings: original ?? 0,
-    // YaRN without a factor: the ratio of the two context lengths (DeepSeek-V3).
+    // YaRN (DeepSeek-V3) and LongRoPE (Phi-3) without a factor: the ratio of the two context lengths.
     factor: number('factor', section) ?? (max !== null && original !== null ? max / original : 1),
     low_freq_factor: low ?? 1,
     high_freq_factor: high ?? 1,
@@ -108,11 +129,13 @@ export function readRope(config: Json, headDim: number, file = 'config.json'): R
     beta_fast: number('beta_fast', section) ?? 32,
     beta_slow: number('beta_slow', section) ?? 1,
     truncate: section.truncate !== false,
+    short_factor,
+    long_factor,
   }
 }
 
-/** Frequencies for sequences of up to `sequenceLength` tokens (only `dynamic` depends on it: beyond the trained context it stretches the base).
- * Sources: transformers/modeling_rope_utils.py; YaRN, https://arxiv.org/abs/2309.00071. */
+/** Frequencies for sequences of up to `sequenceLength` tokens. Two types depend on it: beyond the trained context `dynamic` stretches the base, and `longrope`
+ * takes its other list. Sources: transformers/modeling_rope_utils.py; YaRN, https://arxiv.org/abs/2309.00071; LongRoPE, https://arxiv.org/abs/2402.13753. */
 export function ropeFrequencies(o: RopeConfig, sequenceLength = o.max_position_embeddings): RopeFrequencies {
   const dim = Math.trunc(o.head_dim * o.partial_rotary_factor)
   const pairs = Math.ceil(dim / 2)
@@ -128,6 +151,11 @@ export function ropeFrequencies(o: RopeConfig, sequenceLength = o.max_position_e
       return { invFreq: base.map((f) => f / o.factor), attentionFactor: 1 }
     case 'llama3':
       return { invFreq: base.map((f) => llama3(f, o)), attentionFactor: 1 }
+    case 'longrope': {
+      const divisors = Float32Array.from(sequenceLength > o.original_max_position_embeddings ? o.long_factor : o.short_factor)
+      const factor = o.factor <= 1 ? 1 : Math.sqrt(1 + Math.log(o.factor) / Math.log(o.original_max_position_embeddings))
+      return { invFreq: power.map((p, i) => 1 / Math.fround(divisors[i] * p)), attentionFactor: o.attention_factor ?? factor }
+    }
     case 'yarn': {
       const [low, high] = yarnRange(o, dim)
       const keep = (i: number): number => 1 - Math.min(1, Math.max(0, (i - low) / (high - low)))

@@ -13,6 +13,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply
 
 BASE = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 2048}
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 512}
+LONG = {"short_factor": [1 + i / 50 for i in range(16)], "long_factor": [1.5 + i * i / 8 for i in range(16)]}
 CONFIGS = [
     {**BASE, "rope_theta": 10000.0},
     {**BASE, "rope_parameters": {"rope_theta": 100000.0, "rope_type": "default"}},
@@ -24,6 +25,9 @@ CONFIGS = [
     {**BASE, "rope_theta": 10000.0, "rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}},
     {**BASE, "rope_parameters": {"rope_theta": 10000.0, "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 256, "mscale": 1.0, "mscale_all_dim": 0.7, "beta_fast": 16.0, "beta_slow": 2.0, "truncate": False}},
     {**BASE, "rope_parameters": {"rope_theta": 10000.0, "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512, "attention_factor": 1.5}},
+    {**BASE, "rope_theta": 10000.0, "original_max_position_embeddings": 512, "rope_scaling": {"type": "longrope", **LONG}},
+    {**BASE, "rope_parameters": {"rope_theta": 10000.0, "rope_type": "longrope", "factor": 3.0, "original_max_position_embeddings": 512, "partial_rotary_factor": 0.5, "attention_factor": 1.25,
+                                 "short_factor": LONG["short_factor"][:8], "long_factor": LONG["long_factor"][:8]}},
 ]
 
 
@@ -35,8 +39,11 @@ def frequencies():
             kind = config.rope_parameters["rope_type"]
             if kind == "default":
                 inv, factor = LlamaRotaryEmbedding.compute_default_rope_parameters(config)
-            elif length and kind != "dynamic":
+            elif length and kind not in ("dynamic", "longrope"):
                 continue
+            elif kind == "longrope" and not length:
+                length = 512
+                inv, factor = ROPE_INIT_FUNCTIONS[kind](config, seq_len=length)
             else:
                 inv, factor = ROPE_INIT_FUNCTIONS[kind](config, seq_len=length)
             out.append({"config": raw, "headDim": config.head_dim, "sequenceLength": length, "invFreq": inv.tolist(), "attentionFactor": factor})
