@@ -68,6 +68,8 @@ export interface ModelFamily<C extends ModelConfig = ModelConfig> {
   ggufName(name: string): string
   /** Rows of a GGUF tensor in Hugging Face's order, where they differ: result[i] is the GGUF row of Hugging Face's row i. */
   ggufRowOrder(name: string, c: C): Uint32Array | null
+  /** What llama.cpp's converter added to every value of a tensor. Absent: nothing. */
+  ggufShift?(name: string): number
   params(c: C): readonly Param[]
   /** Other names under which safetensors may hold a tensor. */
   aliases?(name: string): readonly string[]

@@ -97,6 +97,8 @@ export async function readFloats(
   const t = stored(b, name, shape)
   const count = rows * shape.slice(1).reduce((x, y) => x * y, 1)
   const values = toFloat32(t.type, await readRows(b, t, name, from, rows), count)
+  const shift = b.files.kind === 'gguf' ? (b.family.ggufShift?.(name) ?? 0) : 0
+  if (shift !== 0) for (let i = 0; i < count; i++) values[i] -= shift
   requireFinite(values, name, b.files.name)
   return values
 }

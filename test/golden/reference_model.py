@@ -63,7 +63,8 @@ def batch():
 
 
 def loss_of(model, ids, mask, labels):
-    logits = model(input_ids=ids, attention_mask=mask).logits
+    # Padding on the right is not masked: no token sees it, and it would itself see nothing where a window hides the rest.
+    logits = model(input_ids=ids, attention_mask=torch.ones_like(mask)).logits
     return logits, torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
 
 

@@ -1,0 +1,61 @@
+/** @file The tests of a family that shares Llama's decoder: those of every family, its GGUF file as llama.cpp writes it, and its exports (test/golden/decoders.py). */
+import { describe, expect, test } from 'vitest'
+import { openModel } from '../src/io/model_files.ts'
+import { readSafetensors } from '../src/io/safetensors.ts'
+import { fromBytes } from '../src/io/sources.ts'
+import type { ModelConfig, ModelFamily } from '../src/models/family.ts'
+import { full } from '../src/peft/full.ts'
+import { lora } from '../src/peft/lora.ts'
+import { openBundle, paramShape, tensorName } from '../src/train/bundle.ts'
+import { modelFiles } from '../src/train/export.ts'
+import { caseBundle, casesOf, logitsError, testFamily } from './family_golden.ts'
+import { goldenBytes } from './files.ts'
+import { filesOf, onGpu } from './tiny.ts'
+
+/** GGUF keeps numbers in single precision. */
+const single = (config: ModelConfig): unknown =>
+  JSON.parse(JSON.stringify(config, (_, v: unknown) => (typeof v === 'number' ? Math.fround(v) : v)))
+
+/** @param ggufCase the case that the GGUF file holds */
+export function testDecoder(family: ModelFamily, ggufCase = 0): void {
+  const { id } = family
+  testFamily(id)
+  const c = casesOf(id)[ggufCase]
+  const logits = c.rows.map((r) => r.logits)
+  const ggufBundle = async () =>
+    openBundle(await openModel(new Map([['model.gguf', fromBytes('model.gguf', goldenBytes(`models/${id}.gguf`))]])))
+
+  describe(`${id} from GGUF`, () => {
+    test('has the config and the logits of the safetensors', async () => {
+      const bundle = await ggufBundle()
+      expect(bundle.family).toBe(family)
+      expect(single(bundle.config)).toEqual(single((await caseBundle(id, ggufCase)).config))
+      const t = await onGpu(bundle, null)
+      expect(await logitsError(t, c, logits)).toBeLessThan(2e-5)
+      t.destroy()
+    })
+    test.each([
+      ['trained in full', full],
+      ['with an adapter merged in', lora],
+    ] as const)('%s, it is written with the names and the config of Transformers, and is the same model', async (_, method) => {
+      const bundle = await ggufBundle()
+      const t = await onGpu(bundle, method)
+      const change = t.adapter ? { adapter: t.adapter, state: await t.adapter.params.read() } : { trained: await t.trained!.read() }
+      const files = await filesOf(modelFiles(bundle, change, { baseModel: 'm', manifest: null }))
+      const { tensors } = await readSafetensors(files.get('model.safetensors')!)
+      const shapes = (entries: Iterable<readonly [string, readonly number[]]>) => Object.fromEntries(entries)
+      const reference = await caseBundle(id, ggufCase)
+      expect(shapes([...tensors].map(([k, v]) => [k, v.shape]))).toEqual(
+        shapes(
+          reference.params.flatMap((p) => [
+            [tensorName(p), paramShape(p)] as const,
+            ...(p.kind === 'linear' && p.bias ? [[`${p.name}.bias`, [p.rows]] as const] : []),
+          ]),
+        ),
+      )
+      const again = await onGpu(openBundle(await openModel(files, 'golden')), null)
+      expect(await logitsError(again, c, logits)).toBeLessThan(2e-5)
+      for (const u of [t, again]) u.destroy()
+    })
+  })
+}
