@@ -4,10 +4,11 @@ import type { Json, ModelFamily } from './family.ts'
 import { gpt2 } from './gpt2.ts'
 import { llama } from './llama.ts'
 import { opt } from './opt.ts'
+import { phi3 } from './phi3.ts'
 import { qwen2 } from './qwen2.ts'
 import { qwen3 } from './qwen3.ts'
 
-export const FAMILIES: readonly ModelFamily[] = [llama, qwen2, qwen3, gpt2, opt]
+export const FAMILIES: readonly ModelFamily[] = [llama, qwen2, qwen3, phi3, gpt2, opt]
 
 const supported = (): string => FAMILIES.map((f) => `${f.title} (${f.architectures.join(', ')})`).join(', ')
 const unknown = (what: string, where: string): ModelError =>
