@@ -2,6 +2,7 @@
 import { ModelError } from '../errors.ts'
 import type { Json, ModelFamily } from './family.ts'
 import { gemma2 } from './gemma2.ts'
+import { gemma3 } from './gemma3.ts'
 import { gpt2 } from './gpt2.ts'
 import { llama } from './llama.ts'
 import { opt } from './opt.ts'
@@ -9,7 +10,7 @@ import { phi3 } from './phi3.ts'
 import { qwen2 } from './qwen2.ts'
 import { qwen3 } from './qwen3.ts'
 
-export const FAMILIES: readonly ModelFamily[] = [llama, qwen2, qwen3, phi3, gemma2, gpt2, opt]
+export const FAMILIES: readonly ModelFamily[] = [llama, qwen2, qwen3, phi3, gemma2, gemma3, gpt2, opt]
 
 const supported = (): string => FAMILIES.map((f) => `${f.title} (${f.architectures.join(', ')})`).join(', ')
 const unknown = (what: string, where: string): ModelError =>
