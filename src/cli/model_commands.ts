@@ -4,7 +4,7 @@ import { OptionError } from '../errors.ts'
 import type { Gpu } from '../gpu/device.ts'
 import { Generator } from '../train/generator.ts'
 import { RUN_OPTIONS } from '../train/run_config.ts'
-import { promptIds, TextStream } from '../train/text.ts'
+import { ownTemplate, readPrompt, TextStream } from '../train/text.ts'
 import { Trainer } from '../train/trainer.ts'
 import { TunableLayout } from '../train/tunable.ts'
 import { defaults } from '../options.ts'
@@ -102,18 +102,18 @@ export async function generateCommand(args: Args, out: Output, gpus: GpuSource):
   const bundle = await loadModel(args.required('model'), out)
   const tokenizer = requireTokenizer(bundle, '--prompt', 'Add the tokenizer.json of the model')
   const maxTokens = args.number('max_tokens')
-  const ids = promptIds(tokenizer, args.required('prompt'), args.switch('chat'))
+  const { ids, ...ends } = readPrompt(tokenizer, args.required('prompt'), args.switch('chat') ? ownTemplate(tokenizer) : null)
   if (ids.length === 0) throw new OptionError('the prompt has no token', { where: '--prompt', fix: 'Write at least one character' })
   await onGpu(args, bundle, out, gpus, async (gpu, t) => {
     const generator = await Generator.create(gpu, t, { capacity: ids.length + maxTokens + (t.adapter?.virtualTokens ?? 0) })
-    const text = new TextStream(tokenizer, ids, args.list('stop'))
+    const text = new TextStream(tokenizer, ids, [...args.list('stop'), ...ends.stop])
     const made = await generator.generate(ids, {
       temperature: args.number('temperature'),
       topK: args.number('top_k'),
       topP: args.number('top_p'),
       seed: args.number('seed'),
       maxTokens,
-      stopIds: [...new Set([...bundle.config.eosIds, ...(tokenizer.eosId === null ? [] : [tokenizer.eosId])])],
+      stopIds: [...new Set([...bundle.config.eosIds, ...ends.stopIds, ...(tokenizer.eosId === null ? [] : [tokenizer.eosId])])],
       onToken: (id) => {
         out.part(text.push(id))
         return text.ended

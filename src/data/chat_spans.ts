@@ -101,6 +101,17 @@ function aroundMark(
   }
 }
 
+/** What closes a turn, given what closes it at the end of a conversation and what follows it within one: what both have in common, down to whole markers. */
+const closingAmong = (last: string, within: string): string => last.slice(0, commonPrefix(last, within)).replace(/[<[][^<>[\]]*$/, '')
+
+/** What a template puts after what the assistant says next; '' where it refuses such a conversation. */
+export function closingOf(render: Render, before: readonly ChatMessage[]): string {
+  const answered = [...before, { role: 'assistant', content: MARK }]
+  const last = aroundMark(render, answered, before.length)?.after ?? ''
+  const within = aroundMark(render, [...answered, { role: 'user', content: 'And then?' }], before.length)?.after
+  return (within !== undefined && closingAmong(last, within)) || last
+}
+
 /** Where the content of message i lies in `text`, whatever the template made of it: between what stands before and after the mark in its place.
  * `from` is null where what stands before depends on the content. */
 function markedContent(
@@ -119,11 +130,10 @@ function turnEnd(render: Render, messages: readonly ChatMessage[], i: number, te
   const upTo = messages.slice(0, i + 1)
   const alone = render(upTo, false)
   if (text.startsWith(alone) && alone.length >= contentEnd) return alone.length
-  // Here what closes the turn differs from what closes the conversation: it is what both have in common, down to whole markers.
+  // Here what closes the turn differs from what closes the conversation.
   const from = markedContent(render, messages, i, text)?.to ?? contentEnd
   const closing = aroundMark(render, upTo, i)?.after ?? ''
-  const common = closing.slice(0, commonPrefix(closing, text.slice(from, from + closing.length)))
-  return from + common.replace(/[<[][^<>[\]]*$/, '').length
+  return from + closingAmong(closing, text.slice(from, from + closing.length)).length
 }
 
 /** Longest special token looked for at a seam. */

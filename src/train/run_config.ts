@@ -106,6 +106,8 @@ export interface RunExtras {
   readonly keepBest: boolean
   readonly sampleEvery: number
   readonly samplePrompts: readonly string[]
+  /** Chat template that rows, and so the prompts, are written with; null: they are plain text. Absent: the model's own. */
+  readonly sampleTemplate?: string | null
   readonly sampleTokens: number
   readonly checkpointEvery: number
 }

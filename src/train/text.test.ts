@@ -1,5 +1,10 @@
+import { readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { TextStream } from './text.ts'
+import { BUILTIN_TEMPLATES } from '../data/template.ts'
+import { loadTokenizer } from '../data/tokenizer.ts'
+import { ModelError } from '../errors.ts'
+import { ownTemplate, readPrompt, TextStream } from './text.ts'
 
 /** A byte-level tokenizer: an id is a byte. */
 const bytes = { decode: (ids: readonly number[]) => new TextDecoder().decode(Uint8Array.from(ids)) }
@@ -59,5 +64,39 @@ describe('text of ids as they are made', () => {
     s.finish()
     expect(s.text.length).toBe(5000)
     expect(longest).toBeLessThan(20)
+  })
+})
+
+describe('prompts', () => {
+  const read = <T>(name: string): T =>
+    JSON.parse(readFileSync(resolve(import.meta.dirname, '../../test/fixtures/data/golden', name), 'utf8')) as T
+  const { templates, special } = read<{ templates: Record<string, string>; special: Record<string, string> }>('family_chat.json')
+  const tokenizer = loadTokenizer({ tokenizer: read('bytelevel.tokenizer.json'), config: special })
+  const ask = (template: string | null) => {
+    const { ids, stopIds, stop } = readPrompt(tokenizer, 'Why?', template)
+    return { text: tokenizer.decode(ids, false), stops: stopIds.map((id) => tokenizer.token(id)), stop }
+  }
+  test('plain text is as it is, and nothing but the model ends it', () => {
+    expect(ask(null)).toEqual({ text: 'Why?', stops: [], stop: [] })
+    expect(readPrompt(tokenizer, '', null).ids).toEqual([tokenizer.bosId])
+  })
+  test("a chat template opens the answer, and the answer ends with the template's own token", () => {
+    expect(ask(BUILTIN_TEMPLATES.chatml)).toEqual({
+      text: '<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n',
+      stops: ['<|im_end|>'],
+      stop: [],
+    })
+    expect(ask(BUILTIN_TEMPLATES.plain)).toEqual({ text: '<|endoftext|>Why?\n', stops: ['<|endoftext|>'], stop: [] })
+    expect(ask(templates.gemma2)).toMatchObject({ stops: ['<end_of_turn>'], stop: [] })
+    expect(ask(templates.gemma3)).toMatchObject({ stops: ['<end_of_turn>'], stop: [] })
+    expect(ask(templates['llama3.2'])).toMatchObject({ stops: ['<|eot_id|>'], stop: [] })
+    expect(ask(templates.qwen3)).toMatchObject({ stops: ['<|im_end|>'], stop: [] })
+  })
+  test('or with its text, where that is no token of the model', () => {
+    expect(ask(templates.phi3)).toEqual({ text: '<|user|>\nWhy?<|end|>\n<|assistant|>\n', stops: [], stop: ['<|end|>'] })
+  })
+  test('without a template of its own a model cannot be asked through it', () => {
+    expect(() => ownTemplate(tokenizer)).toThrow(ModelError)
+    expect(ownTemplate({ ...tokenizer, chatTemplate: 'x' })).toBe('x')
   })
 })

@@ -1,24 +1,45 @@
 /** @file Between text and generated tokens: a prompt to ids, and new ids to text as they come, never half a character, ending where it is told to. */
+import { closingOf } from '../data/chat_spans.ts'
 import { renderChat } from '../data/template.ts'
-import type { Tokenizer } from '../data/types.ts'
+import type { ChatMessage, Tokenizer } from '../data/types.ts'
 import { ModelError } from '../errors.ts'
 
-/** Ids of a prompt. `chat`: as a user's turn in the model's chat template, with what opens the answer. Throws ModelError where there is no template. */
-export function promptIds(tokenizer: Tokenizer, prompt: string, chat: boolean): number[] {
-  if (!chat) {
+/** A prompt, and what ends the answer to it beside the model's own end tokens. */
+export interface Prompt {
+  readonly ids: number[]
+  readonly stopIds: readonly number[]
+  readonly stop: readonly string[]
+}
+
+/** `template`: the prompt is a user's turn in this chat template (Jinja), with what opens the answer; the answer ends where the template closes it. Null: plain
+ * text. Throws DataError where the template refuses it. */
+export function readPrompt(tokenizer: Tokenizer, prompt: string, template: string | null): Prompt {
+  if (template === null) {
     const ids = tokenizer.encode(prompt, true)
     const start = tokenizer.bosId ?? tokenizer.eosId
-    return ids.length > 0 || start === null ? ids : [start]
+    return { ids: ids.length > 0 || start === null ? ids : [start], stopIds: [], stop: [] }
   }
+  const text = (id: number | null): string => (id === null ? '' : tokenizer.token(id))
+  const context = { bos_token: text(tokenizer.bosId), eos_token: text(tokenizer.eosId), tools: null }
+  const render = (messages: readonly ChatMessage[], addGenerationPrompt: boolean): string =>
+    renderChat(template, messages, { ...context, addGenerationPrompt })
+  const messages = [{ role: 'user', content: prompt }]
+  const ids = tokenizer.encode(render(messages, true), false)
+  const closing = closingOf(render, messages)
+  const first = closing === '' ? undefined : tokenizer.encode(closing, false)[0]
+  if (first !== undefined && tokenizer.isSpecial(first)) return { ids, stopIds: [first], stop: [] }
+  return { ids, stopIds: [], stop: closing.trim() === '' ? [] : [closing.trim()] }
+}
+
+/** The model's own chat template. Throws ModelError where it has none. */
+export function ownTemplate(tokenizer: Tokenizer): string {
   if (tokenizer.chatTemplate === null)
     throw new ModelError('the model has no chat template', {
       where: 'tokenizer_config.json',
       why: 'A conversation can be written as text in many ways, and a base model knows none of them',
       fix: 'Ask it with plain text',
     })
-  const text = (id: number | null): string => (id === null ? '' : tokenizer.token(id))
-  const context = { bos_token: text(tokenizer.bosId), eos_token: text(tokenizer.eosId), addGenerationPrompt: true, tools: null }
-  return tokenizer.encode(renderChat(tokenizer.chatTemplate, [{ role: 'user', content: prompt }], context), false)
+  return tokenizer.chatTemplate
 }
 
 /** Tokens before the new ones that are decoded with them: whether a space is written depends on what goes before. */

@@ -66,7 +66,7 @@ test('progress and tokens go to their request; abort posts cancel with its id an
   const sampling = { temperature: 0, topK: 0, topP: 1, seed: 0, maxTokens: 8, stop: [] }
   const generated = client.request(
     'generate',
-    { prompt: 'p', chat: false, which: 'base', scale: 1, sampling },
+    { prompt: 'p', template: null, which: 'base', scale: 1, sampling },
     { signal: abort.signal, onToken: (t) => seen.push(t), onProgress: (p) => seen.push(p.label) },
   )
   port.say({ type: 'progress', id: 1, label: 'reading', done: 1, total: 2, unit: 'tensors' })

@@ -133,7 +133,8 @@ export type EngineCommand =
       readonly type: 'generate'
       readonly id: number
       readonly prompt: string
-      readonly chat: boolean
+      /** Chat template (Jinja) that the prompt is written with as a user's turn; null: it is plain text. */
+      readonly template: string | null
       readonly which: 'base' | 'tuned'
       /** Which tuned one: this run, which the engine holds; null: the loaded adapter; absent: whichever came last. */
       readonly runId?: string | null

@@ -67,7 +67,8 @@ export const dismissNotice = (): void => {
 /** Take over a run's choices for a new one. */
 export function repeatRun(run: RunView): void {
   const { choices } = store.getState()
-  const { samplePrompts, ...extras } = run.extras
+  // Rows are written with the template of the data step.
+  const { samplePrompts, sampleTemplate: _, ...extras } = run.extras
   const own = ownNames()
   const entries = Object.entries(run.config.run)
   choose({

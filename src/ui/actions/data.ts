@@ -5,7 +5,7 @@ import { keepFiles, keptFiles } from '../files.ts'
 import { SAMPLES, sampleFile } from '../samples.ts'
 import { data } from '../services.ts'
 import { suggestPrompts } from '../prompts.ts'
-import { configOf } from '../store/select.ts'
+import { configOf, templateOf } from '../store/select.ts'
 import { INITIAL_CHOICES, type DataChoice, type DataSettings } from '../store/state.ts'
 import { dispatch, store } from '../store/store.ts'
 
@@ -129,12 +129,7 @@ export async function rebuildData(): Promise<void> {
     )
     const preview = summary.stats.usable > 0 ? await data().preview(0, PREVIEW_ROWS) : []
     if (!current()) return
-    const prompts = suggestPrompts(
-      summary,
-      preview,
-      store.getState().data.inspection,
-      (choices.dataSettings.template ?? info.chatTemplate ?? '') !== '',
-    )
+    const prompts = suggestPrompts(summary, preview, store.getState().data.inspection, templateOf(store.getState()) !== null)
     dispatch({
       type: 'data',
       patch: { status: 'ready', summary, preview, previewStart: 0, cut: summary.stats.cut, prompts, progress: null, error: null },

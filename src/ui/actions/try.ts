@@ -4,6 +4,7 @@ import { engine } from '../services.ts'
 import { METHODS, type MethodDeclaration } from '../methods.ts'
 import type { Side } from '../store/reduce.ts'
 import { IDLE_SIDE, type RunView, type StudioState, type Tuned } from '../store/state.ts'
+import { templateOf } from '../store/select.ts'
 import { dispatch, store } from '../store/store.ts'
 import { held } from './run.ts'
 
@@ -37,6 +38,13 @@ export function scaleInUse(s: StudioState): number {
   return slot === 'linear' ? s.choices.scale : Math.min(1, Math.round(s.choices.scale))
 }
 
+/** The chat template that prompts are written with: of what is tuned, the one its rows had; else the data step's. Null: there is none. */
+export function templateInUse(s: StudioState): string | null {
+  const source = sourceOf(s)
+  const run = source?.kind === 'run' ? s.runs.find((r) => r.runId === source.runId) : undefined
+  return run?.extras.sampleTemplate ?? templateOf(s)
+}
+
 export async function generateBoth(): Promise<void> {
   await generate(['base', 'tuned'])
 }
@@ -65,7 +73,7 @@ async function generate(sides: readonly Side[]): Promise<void> {
         'generate',
         {
           prompt: text,
-          chat: chat && s.model.info.chatTemplate !== null,
+          template: chat ? templateInUse(s) : null,
           which: side,
           runId: source?.kind === 'run' ? source.runId : null,
           scale,

@@ -2,7 +2,7 @@
 import { Button, Slider, Switch, Textarea } from '@mantine/core'
 import { Sparkles, Square } from 'lucide-react'
 import { set, goTo } from '../actions/choose.ts'
-import { generateBoth, methodOfSource, promptInUse, scaleInUse, setScale, sourceOf, stopGenerating } from '../actions/try.ts'
+import { generateBoth, methodOfSource, promptInUse, scaleInUse, setScale, sourceOf, stopGenerating, templateInUse } from '../actions/try.ts'
 import { Card, PageHead } from '../components/parts.tsx'
 import { ErrorCard } from '../components/ErrorCard.tsx'
 import { count, duration, sig3 } from '../format.ts'
@@ -23,7 +23,7 @@ export function TryPanel() {
   const working = [trying.base, trying.tuned].some((s) => s.status === 'waiting' || s.status === 'streaming')
   const running = isRunning(state)
   const can = model.info !== null && state.engine.status === 'ready' && prompt.trim() !== '' && !running
-  const chatable = model.info?.chatTemplate !== null && model.info !== null
+  const template = model.info && templateInUse(state)
   return (
     <>
       <PageHead
@@ -79,9 +79,9 @@ export function TryPanel() {
             }}
             data-testid="prompt"
           />
-          {chatable && (
+          {template !== null && (
             <Switch
-              label="As a chat turn, through the model’s template"
+              label={`As a chat turn, through ${template === model.info?.chatTemplate ? 'the model’s template' : 'the template that the rows are written with'}`}
               checked={choices.chat}
               onChange={(e) => {
                 set({ chat: e.currentTarget.checked })

@@ -4,7 +4,19 @@ import { expect, test } from 'vitest'
 import { METHODS } from '../methods.ts'
 import type { DatasetSummary } from '../../data/report.ts'
 import type { ModelInfo } from '../../worker/protocol.ts'
-import { changedNames, configOf, epochsOfSteps, methodOf, obstacle, optionValues, ownNames, runValues, stepsOfEpochs } from './select.ts'
+import {
+  changedNames,
+  configOf,
+  epochsOfSteps,
+  extrasOf,
+  methodOf,
+  obstacle,
+  optionValues,
+  ownNames,
+  runValues,
+  stepsOfEpochs,
+  templateOf,
+} from './select.ts'
 import { INITIAL, INITIAL_CHOICES, type Choices, type StudioState } from './state.ts'
 import { restoredChoices } from './store.ts'
 
@@ -54,6 +66,25 @@ test('options: declared, with changes, without what is no longer declared', () =
 test('a stored method that is gone falls back to one that is there', () => {
   expect(methodOf({ ...INITIAL_CHOICES, method: 'gone' })?.id).toBe([...METHODS.keys()][0])
   expect(methodOf(INITIAL_CHOICES, new Map())).toBeNull()
+})
+
+test("the template in use: the data step's choice, else the model's own; rows of plain text have none", () => {
+  const at = (own: string | null, chosen: string | null, format = 'messages'): StudioState => ({
+    ...ready,
+    model: { ...ready.model, info: { ...ready.model.info, chatTemplate: own } as ModelInfo },
+    choices: { ...INITIAL_CHOICES, dataSettings: { ...INITIAL_CHOICES.dataSettings, template: chosen } },
+    data: { ...ready.data, summary: { ...ready.data.summary, files: [{ detection: { format } }] } as unknown as DatasetSummary },
+  })
+  expect(templateOf(at('own', null))).toBe('own')
+  expect(templateOf(at('own', 'mine'))).toBe('mine')
+  expect(templateOf(at(null, 'mine'))).toBe('mine')
+  expect(templateOf(at('own', ''))).toBeNull()
+  expect(templateOf(at(null, null))).toBeNull()
+  expect(templateOf(INITIAL)).toBeNull()
+  expect(extrasOf(at('own', 'mine')).sampleTemplate).toBe('mine')
+  expect(extrasOf(at('own', null, 'instruction')).sampleTemplate).toBe('own')
+  expect(extrasOf(at('own', null, 'text')).sampleTemplate).toBeNull()
+  expect(extrasOf(at('own', null, 'tokens')).sampleTemplate).toBeNull()
 })
 
 test('epochs and steps', () => {

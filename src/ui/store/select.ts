@@ -1,4 +1,5 @@
 /** @file What follows from the state: the values in force, the run they make, what stands in its way. Pure. */
+import type { Format } from '../../data/report.ts'
 import { defaults, type Options } from '../../options.ts'
 import { methodDefaults, type RunConfig, type RunExtras, type RunOptions } from '../../train/run_config.ts'
 import type { WireError } from '../../errors.ts'
@@ -47,7 +48,18 @@ export function configOf(s: StudioState, method = methodOf(s.choices)): RunConfi
 }
 
 export const promptsOf = (s: StudioState): readonly string[] => s.choices.samplePrompts ?? s.data.prompts
-export const extrasOf = (s: StudioState): RunExtras => ({ ...s.choices.extras, samplePrompts: promptsOf(s) })
+/** The chat template of the data step: the one chosen there, else the model's own; null: none is used. */
+export const templateOf = (s: StudioState): string | null => (s.choices.dataSettings.template ?? s.model.info?.chatTemplate) || null
+/** Formats whose rows are taken as they are, whatever template there is. */
+const PLAIN: readonly (Format | undefined)[] = ['text', 'tokens']
+/** The template that rows are written with, and the prompts that are watched during a run. */
+const rowTemplateOf = (s: StudioState): string | null =>
+  PLAIN.includes(s.data.summary?.files[0]?.detection?.format) ? null : templateOf(s)
+export const extrasOf = (s: StudioState): RunExtras => ({
+  ...s.choices.extras,
+  samplePrompts: promptsOf(s),
+  sampleTemplate: rowTemplateOf(s),
+})
 
 export const currentRun = (s: StudioState): RunView | null => s.runs.find((r) => r.runId === s.current) ?? null
 /** The run the engine holds and works on. */

@@ -42,7 +42,7 @@ export interface Choices {
   /** Changed run options that are shared by all methods. */
   readonly sharedRun: Partial<RunOptions>
   readonly length: Length
-  readonly extras: Omit<RunExtras, 'samplePrompts'>
+  readonly extras: Omit<RunExtras, 'samplePrompts' | 'sampleTemplate'>
   /** null: taken from the data. */
   readonly samplePrompts: readonly string[] | null
   readonly runName: string | null

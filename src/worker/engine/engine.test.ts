@@ -5,6 +5,7 @@ import { expect, test } from 'vitest'
 import { config, EXTRAS, Harness, tokenRows } from '../../../test/engine.ts'
 import { gpu } from '../../../test/gpu.ts'
 import { describeShared, sharedPath } from '../../../test/shared.ts'
+import { BUILTIN_TEMPLATES } from '../../data/template.ts'
 import { memoryStore, type BlobStore } from '../../io/blob_store.ts'
 import type { Replies, Sampling } from '../protocol.ts'
 
@@ -41,7 +42,7 @@ const begin = (
 const steps = (h: Harness, runId: string) => h.of('run-step').flatMap((e) => (e.runId === runId ? [e.record] : []))
 const losses = (h: Harness, runId: string) => steps(h, runId).map((s) => [s.step, s.loss, s.grad_norm, s.lr, s.tokens])
 const say = (h: Harness, which: 'base' | 'tuned', o: object = {}) =>
-  h.request('generate', { prompt: 'Once upon a time', chat: false, which, scale: 1, sampling: GREEDY, ...o })
+  h.request('generate', { prompt: 'Once upon a time', template: null, which, scale: 1, sampling: GREEDY, ...o })
 
 describeShared('the engine with stories260K', ['models', 'stories260K'], () => {
   test('load, plan, train, pause, and in another engine restore and resume: as if never stopped, bit for bit', async () => {
@@ -146,6 +147,22 @@ describeShared('the engine with stories260K', ['models', 'stories260K'], () => {
     expect([...losses(first.h, 'n'), ...losses(second.h, 'n')]).toEqual(losses(whole.h, 'm'))
     await whole.h.engine.close()
     await second.h.engine.close()
+  })
+
+  test('samples and the playground are written with the template that rows were written with', async () => {
+    const { h } = await ready()
+    const extras = { samplePrompts: ['Once upon a time'], sampleEvery: 3, sampleTemplate: BUILTIN_TEMPLATES.chatml }
+    await begin(h, 't', { config: lora(), extras })
+    await h.ended('t')
+    const [first] = h.of('run-sample').map((e) => e.record.text)
+    const asked = await say(h, 'base', { template: BUILTIN_TEMPLATES.chatml })
+    expect(asked.text.startsWith(first)).toBe(true)
+    expect((await say(h, 'base')).text).not.toBe(asked.text)
+    await begin(h, 'p', { config: lora(), extras: { ...extras, sampleTemplate: null } })
+    await h.ended('p')
+    const plain = h.of('run-sample').filter((e) => e.runId === 'p')[0].record.text
+    expect((await say(h, 'base')).text.startsWith(plain)).toBe(true)
+    await h.engine.close()
   })
 
   test('tuned differs from base; strength 0 is base; export loads back; its zip goes on training; nothing is left on the GPU', async () => {

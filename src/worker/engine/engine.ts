@@ -10,7 +10,7 @@ import { fileSet, loadModel } from './model.ts'
 import { Room } from './room.ts'
 import { deleteRun, heldRun, listRuns, park, plan, restore, start } from './runs.ts'
 import { type EngineDeps, type Request, Shared } from './shared.ts'
-import { generate, idsOf, tunedLayout } from './writing.ts'
+import { generate, promptOf, tunedLayout } from './writing.ts'
 
 /** Continued by the model before and after an export. */
 const CHECK_PROMPT = 'Once upon a time'
@@ -225,7 +225,7 @@ export class Engine {
         evals: run.measured.evals,
       }
       const ids = model.tokenizer
-        ? idsOf(model, CHECK_PROMPT, false)
+        ? promptOf(model, CHECK_PROMPT, null).ids
         : Array.from({ length: CHECK_IDS }, (_, i) => i % model.info.vocabSize)
       const prompt = { text: model.tokenizer ? CHECK_PROMPT : `token ids ${ids.join(', ')}`, ids }
       const name = run?.record.name ?? s.adapter?.name.replace(/\.zip$/, '') ?? 'adapter'

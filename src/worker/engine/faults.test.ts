@@ -292,7 +292,7 @@ describeShared('faults with stories260K', ['models', 'stories260K'], () => {
     await h.until((e) => e.type === 'run-step')
     const sampling = { temperature: 0.8, topK: 20, topP: 0.9, seed: 1, maxTokens: 200, stop: [] }
     let id = 0
-    const p = h.request('generate', { prompt: 'The dog', chat: false, which: 'tuned', scale: 1, sampling }, (n) => (id = n))
+    const p = h.request('generate', { prompt: 'The dog', template: null, which: 'tuned', scale: 1, sampling }, (n) => (id = n))
     await h.until((e) => e.type === 'token')
     h.cancel(id)
     const got = await p
@@ -308,7 +308,7 @@ describeShared('faults with stories260K', ['models', 'stories260K'], () => {
     expect(h.of('run-status').at(-1)).toMatchObject({ status: 'stopped' })
     const ended = await h.request('generate', {
       prompt: 'The dog',
-      chat: false,
+      template: null,
       which: 'base',
       scale: 1,
       sampling: { ...sampling, temperature: 0, stop: ['.'] },

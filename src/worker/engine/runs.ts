@@ -174,8 +174,8 @@ async function hold(
         store: s.runs,
         post: s.deps.post,
         sample: async (t, prompt, maxTokens) => {
-          const chat = model.tokenizer?.chatTemplate != null
-          return (await write(model, room, t, prompt, { chat, sampling: { ...GREEDY, maxTokens }, strength: null })).text
+          const { sampleTemplate: template = model.tokenizer?.chatTemplate ?? null } = record.extras
+          return (await write(model, room, t, prompt, { template, sampling: { ...GREEDY, maxTokens }, strength: null })).text
         },
       },
       measured,

@@ -1,6 +1,6 @@
 /** @file Text from what lies on the GPU: with the model alone, with a run's adapter or a loaded one, at any strength. */
 import { ModelError, RunError } from '../../errors.ts'
-import { promptIds, TextStream } from '../../train/text.ts'
+import { type Prompt, readPrompt, TextStream } from '../../train/text.ts'
 import type { TunableLayout } from '../../train/tunable.ts'
 import type { EngineCommand, Replies, Sampling } from '../protocol.ts'
 import { asExported } from './exported.ts'
@@ -23,11 +23,13 @@ function tokenizerOf({ tokenizer, bundle }: LoadedModel) {
   })
 }
 
-/** Ids of a prompt for a model. */
-export const idsOf = (model: LoadedModel, prompt: string, chat: boolean): number[] => promptIds(tokenizerOf(model), prompt, chat)
+/** A prompt for a model: plain text, or a user's turn in a chat template. */
+export const promptOf = (model: LoadedModel, prompt: string, template: string | null): Prompt =>
+  readPrompt(tokenizerOf(model), prompt, template)
 
 interface WriteOptions {
-  readonly chat: boolean
+  /** Chat template (Jinja) that the prompt is a user's turn of; null: plain text. */
+  readonly template: string | null
   readonly sampling: Sampling
   /** Null: as trained, without the cost of mixing. */
   readonly strength: number | null
@@ -38,7 +40,7 @@ interface WriteOptions {
 /** What follows a prompt. Ends at the length the model was made for. With the lock held. */
 export async function write(model: LoadedModel, room: Room, t: TunableLayout, prompt: string, o: WriteOptions): Promise<Written> {
   const tokenizer = tokenizerOf(model)
-  const ids = idsOf(model, prompt, o.chat)
+  const { ids, ...ends } = promptOf(model, prompt, o.template)
   const { context, eosIds } = model.bundle.config
   const left = context - ids.length - (t.adapter?.virtualTokens ?? 0)
   if (left < 1)
@@ -50,7 +52,7 @@ export async function write(model: LoadedModel, room: Room, t: TunableLayout, pr
   const maxTokens = Math.min(o.sampling.maxTokens, left)
   const generator = await room.generator(t, ids.length + maxTokens, o.strength !== null)
   if (o.strength !== null) generator.strength.value = o.strength
-  const stream = new TextStream(tokenizer, ids, o.sampling.stop)
+  const stream = new TextStream(tokenizer, ids, [...o.sampling.stop, ...ends.stop])
   const give = (piece: string): void => {
     if (piece !== '') o.onText?.(piece)
   }
@@ -61,7 +63,7 @@ export async function write(model: LoadedModel, room: Room, t: TunableLayout, pr
     topP,
     seed,
     maxTokens,
-    stopIds: [...new Set([...eosIds, ...(tokenizer.eosId === null ? [] : [tokenizer.eosId])])],
+    stopIds: [...new Set([...eosIds, ...ends.stopIds, ...(tokenizer.eosId === null ? [] : [tokenizer.eosId])])],
     ...(o.signal && { signal: o.signal }),
     onToken: (id) => {
       give(stream.push(id))
@@ -83,7 +85,7 @@ export async function generate(s: Shared, c: Generate, r: Request): Promise<Repl
       const { model, room } = s.need()
       return await withSubject(s, c, r, async (t, strength) => {
         const made = await write(model, room, t, c.prompt, {
-          chat: c.chat,
+          template: c.template,
           sampling: c.sampling,
           strength,
           signal: r.signal,
