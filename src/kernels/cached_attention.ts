@@ -10,7 +10,17 @@ export const appendKvKernel = defineKernel({
   grid: ({ tokens, kv_width }, { WORKGROUP }) => grid1d(ceilDiv(tokens * kv_width, WORKGROUP)),
 })
 
-/** out [tokens, heads hd] of queries in qkv over the caches. GROUP query heads share a workgroup and a key head. */
+/** appendKvKernel, with the rotation of queries (in place) and keys before it. Depths of a head and of half its rotated dimensions in vec4s. */
+export const ropeAppendKernel = defineKernel({
+  name: 'rope_append',
+  bindings: { qkv: 'write', positions: 'read', inv_freq: 'read', k_cache: 'write', v_cache: 'write' },
+  uniforms: { ...appendKvKernel.uniforms, depth: 'u32', half_depth: 'u32', mscale: 'f32' },
+  constants: { WORKGROUP: 64 },
+  grid: ({ tokens, half_depth }, { WORKGROUP }) => grid1d(ceilDiv(tokens * half_depth, WORKGROUP)),
+})
+
+/** out [tokens, heads hd] of queries in qkv over the caches. GROUP query heads share a workgroup and a key head. Flag split: what SPLITS workgroups
+ * found in their shares of the keys, [tokens, heads, SPLITS, hd + 4], for combineAttentionKernel. */
 export const cachedAttentionKernel = defineKernel({
   name: 'cached_attention',
   bindings: { qkv: 'read', k_cache: 'read', v_cache: 'read', out: 'write' },
@@ -24,7 +34,16 @@ export const cachedAttentionKernel = defineKernel({
     q_scale: 'f32',
     cap: 'f32',
   },
-  flags: ['softcap'],
-  constants: { HEAD_DIM: 64, GROUP: 1 },
-  grid: ({ tokens, heads }, { GROUP }) => [tokens, ceilDiv(heads, GROUP)],
+  flags: ['softcap', 'split'],
+  constants: { HEAD_DIM: 64, GROUP: 1, SPLITS: 1 },
+  grid: ({ tokens, heads }, { GROUP, SPLITS }) => [tokens, ceilDiv(heads, GROUP), SPLITS],
+})
+
+/** out [tokens, heads hd] of the parts that cached_attention's flag split leaves. `depth`: vec4s of a head. */
+export const combineAttentionKernel = defineKernel({
+  name: 'combine_attention',
+  bindings: { parts: 'read', out: 'write' },
+  uniforms: { tokens: 'u32', heads: 'u32', depth: 'u32' },
+  constants: { SPLITS: 1 },
+  grid: ({ tokens, heads }) => [tokens, heads],
 })

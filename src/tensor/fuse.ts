@@ -1,6 +1,7 @@
 /** @file Calls that become one: a dispatch costs tens of microseconds on a GPU, and what one has in registers the next need not read again.
  * Works on the traced list, so neither methods nor model families know of it. */
 import { ACTIVATION_NAMES, activationKernel } from '../kernels/activation.ts'
+import { appendKvKernel, ropeAppendKernel } from '../kernels/cached_attention.ts'
 import { lowRankGradKernel } from '../kernels/low_rank_grad.ts'
 import { matmulSgkKernel } from '../kernels/matmul_sgk.ts'
 import { normGradKernel, normKernel } from '../kernels/norm.ts'
@@ -126,7 +127,25 @@ const rotated: Pairing = {
   },
 }
 
-const PAIRINGS: readonly Pairing[] = [normAndProjection, twoSites, gated, ungated, rotated]
+/** The rotation of queries and keys, where no product took it, and the new rows of the caches. */
+const appended: Pairing = {
+  at: 'first',
+  first: (c) => c.kernel === ropeKernel && c.uniforms.sign === 1 && has(c, 'vec4'),
+  rule(a, b) {
+    if (b.kernel !== appendKvKernel || root(b.buffers.qkv) !== root(a.buffers.x) || b.uniforms.tokens !== a.uniforms.rows) return null
+    const depth = size(a, 'head_dim') / 4
+    if (size(a, 'heads') * depth !== size(b, 'k_from') + size(b, 'kv_width')) return null
+    const { k_cache, v_cache } = b.buffers
+    return {
+      ...b,
+      kernel: ropeAppendKernel,
+      buffers: { qkv: a.buffers.x, positions: a.buffers.positions, inv_freq: a.buffers.inv_freq, k_cache, v_cache },
+      uniforms: { ...b.uniforms, depth, half_depth: size(a, 'half_dim') / 4, mscale: a.uniforms.mscale },
+    }
+  },
+}
+
+const PAIRINGS: readonly Pairing[] = [normAndProjection, twoSites, gated, ungated, rotated, appended]
 /** How many calls further a partner may stand. */
 const REACH = 24
 

@@ -1,5 +1,5 @@
 /** @file Attention while generating: keys and values of earlier tokens are kept in caches. Not differentiable. */
-import { appendKvKernel, cachedAttentionKernel } from '../../kernels/cached_attention.ts'
+import { appendKvKernel, cachedAttentionKernel, combineAttentionKernel } from '../../kernels/cached_attention.ts'
 import { type Dim, numel, type Scalar, ShapeError, type Tensor } from '../../tensor/graph.ts'
 import { checkHeads, type Heads, type Scores, scoreUniforms } from './attention.ts'
 
@@ -40,24 +40,30 @@ export function appendKv(qkv: Tensor, kCache: Tensor, vCache: Tensor, o: CacheOp
 /** Query i of qkv [n, (H + 2 KV) headDim] stands at position + i and attends to cached keys up to position + i, the last `window` of them if that is
  * given. Returns [n, H headDim]. */
 export function cachedAttention(qkv: Tensor, kCache: Tensor, vCache: Tensor, o: CacheOptions & Scores): Tensor {
-  capacity('cached_attention', qkv, kCache, vCache, o)
+  const rows = capacity('cached_attention', qkv, kCache, vCache, o)
   const { graph } = qkv
-  const out = graph.node('cached_attention', [qkv.shape[0], o.heads * o.headDim], [qkv], null, { rows: qkv.rows })
+  const [most, depth] = [qkv.shape[0], o.headDim / 4]
+  const out = graph.node('cached_attention', [most, o.heads * o.headDim], [qkv], null, { rows: qkv.rows })
+  const GROUP = sharedHeads(o)
+  const SPLITS = graph.target.software ? 1 : shares(most * (o.heads / GROUP), rows)
+  const parts = SPLITS > 1 ? graph.node('attention_parts', [most, o.heads, SPLITS, o.headDim + 4], [qkv], null) : null
   graph.call(
     cachedAttentionKernel,
-    { qkv, k_cache: kCache, v_cache: vCache, out },
+    { qkv, k_cache: kCache, v_cache: vCache, out: parts ?? out },
+    { tokens: o.tokens, position: o.position, heads: o.heads, kv_heads: o.kvHeads, depth, ...scoreUniforms('cached_attention', o) },
     {
-      tokens: o.tokens,
-      position: o.position,
-      heads: o.heads,
-      kv_heads: o.kvHeads,
-      depth: o.headDim / 4,
-      ...scoreUniforms('cached_attention', o),
+      constants: { HEAD_DIM: o.headDim, GROUP, SPLITS },
+      flags: [...(o.softcap === undefined ? [] : (['softcap'] as const)), ...(parts ? (['split'] as const) : [])],
     },
-    { constants: { HEAD_DIM: o.headDim, GROUP: sharedHeads(o) }, flags: o.softcap === undefined ? [] : ['softcap'] },
   )
+  if (parts) graph.call(combineAttentionKernel, { parts, out }, { tokens: o.tokens, heads: o.heads, depth }, { constants: { SPLITS } })
   return out
 }
+
+/** Workgroups that fill a GPU. */
+const ENOUGH = 128
+/** Into how many shares to cut the keys, tiles of 64: until there are enough workgroups (Flash-Decoding, https://pytorch.org/blog/flash-decoding/). */
+const shares = (groups: number, capacity: number): number => Math.max(1, Math.min(16, Math.ceil(ENOUGH / groups), Math.ceil(capacity / 64)))
 
 /** Query heads that a workgroup serves: a divisor of the group, small enough for workgroup memory (16 KiB at headDim 256) and registers. */
 function sharedHeads({ heads, kvHeads, headDim }: Heads): number {
