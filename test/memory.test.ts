@@ -26,7 +26,7 @@ const rows = (): TokenRows => tinyRows({ rows: 4, length: 64 })
 type Case = [name: string, method: string, options: Json, run: Partial<RunOptions>]
 const CASES: Case[] = [
   ['LoRA', 'lora', { r: 8 }, {}],
-  ['LoRA, recomputed', 'lora', { r: 8 }, { checkpointing: true }],
+  ['LoRA, recomputed', 'lora', { r: 8 }, { policy: 'checkpoint' }],
   ['LoRA, one long row', 'lora', { r: 8, dropout: 0.1 }, { batch: 1, seq: 128 }],
   ['DoRA', 'dora', { r: 4 }, {}],
   ['(IA)³', 'ia3', {}, {}],

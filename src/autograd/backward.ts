@@ -1,10 +1,11 @@
 /** @file Reverse-mode differentiation by graph transformation: appends the calls of the gradient to the graph. */
 import type { GradThunk, Tensor } from '../tensor/graph.ts'
+import { packRows, unpackRows } from './ops/half.ts'
 import { accumulate } from './ops/pointwise.ts'
 
 /** Append the calls of d(output · seed). Gradients of leaves that have a `sink` are added to it; the gradients of `wrt` are returned
- * (null where no path leads there). Walks only tensors that lead to something trainable, so a frozen weight costs neither its gradient nor a saved input. */
-export function backward(output: Tensor, seed: Tensor, wrt: readonly Tensor[] = []): (Tensor | null)[] {
+ * (null where no path leads there). `ownsSeed`: the seed's memory may be overwritten. Walks only tensors that lead to something trainable, so a frozen weight costs neither its gradient nor a saved input. */
+export function backward(output: Tensor, seed: Tensor, wrt: readonly Tensor[] = [], { ownsSeed = false } = {}): (Tensor | null)[] {
   const grads = new Map<Tensor, Tensor>([[output, seed]])
   const stop = new Set(wrt)
   const { tensors } = output.graph
@@ -14,12 +15,14 @@ export function backward(output: Tensor, seed: Tensor, wrt: readonly Tensor[] = 
     const dt = grads.get(t)
     if (!dt || !t.vjp || stop.has(t)) continue
     grads.delete(t)
-    const thunks = t.vjp(dt)
+    const owned = (ownsSeed || dt !== seed) && ![...grads.values()].includes(dt)
+    const thunks = t.vjp(dt, owned)
+    const borrowed = ownsSeed ? [dt] : [dt, seed]
     t.inputs.forEach((input, i) => {
       const thunk = thunks[i]
       if (!input.needsGrad || !thunk) return
       if (input.sink) addTo(input.sink, thunk)
-      else grads.set(input, combine(grads, input, [dt, seed], thunk))
+      else grads.set(input, combine(grads, input, borrowed, thunk))
     })
   }
   return wrt.map((t) => grads.get(t) ?? null)
@@ -60,12 +63,23 @@ function sum(a: Tensor, b: Tensor): Tensor {
 }
 
 /** fn(x), with fn's intermediates dropped after the forward pass and traced again in the backward pass.
- * Chen et al. 2016, https://arxiv.org/abs/1604.06174. fn must be pure: randomness comes from counters it closes over. */
-export function checkpoint(fn: (x: Tensor) => Tensor, x: Tensor): Tensor {
+ * Chen et al. 2016, https://arxiv.org/abs/1604.06174. fn must be pure: randomness comes from counters it closes over.
+ * `half`: x too is dropped, and comes back from f16 with a scale for each row (within 2^-11 of the row's largest value). */
+export function checkpoint(fn: (x: Tensor) => Tensor, x: Tensor, { half = false } = {}): Tensor {
+  const kept = half ? packRows(x) : null
   const y = fn(x)
   if (!y.needsGrad) return y
   // An identity node whose gradient re-traces fn. Trainable leaves inside have sinks, so only x's gradient is returned; where x needs none,
   // the anchor takes its place: it ends the walk.
   const from = x.needsGrad ? x : x.graph.node('anchor', y.shape, [y], () => [null])
-  return x.graph.node('checkpoint', y.shape, [from], (dy) => [() => backward(fn(x), dy, [x])[0] ?? dy], { alias: y, rows: y.rows })
+  return x.graph.node(
+    'checkpoint',
+    y.shape,
+    [from],
+    (dy, ownsSeed) => {
+      const again = kept ? unpackRows(kept, x) : x
+      return [() => backward(fn(again), dy, [again], { ownsSeed })[0] ?? dy]
+    },
+    { alias: y, rows: y.rows },
+  )
 }

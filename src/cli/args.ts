@@ -1,6 +1,6 @@
 /** @file Reads command-line arguments against declared flags. Whatever is wrong is an OptionError that says what was expected. */
 import { OptionError } from '../errors.ts'
-import type { Base } from '../train/run_config.ts'
+import type { Base, Policy } from '../train/run_config.ts'
 import { accepts, type Option, type Options, parseOptions, parseText } from '../options.ts'
 
 /** A flag whose value is any text. */
@@ -76,6 +76,10 @@ export class Args {
 
 /** `--base`, or `--dtype` as it was called before; by default the bits of the file. */
 export const baseOf = (args: Args): Base => (args.text('base') ?? args.text('dtype') ?? 'keep') as Base
+
+/** `--policy`, or `--checkpointing` as one of them was called before. */
+export const policyOf = (args: Args): Policy =>
+  (args.text('policy') ?? (args.has('checkpointing') && args.switch('checkpointing') ? 'checkpoint' : 'auto')) as Policy
 
 /** Help is asked for. */
 export const wantsHelp = (argv: readonly string[]): boolean => argv.includes('--help') || argv[0] === '-h'

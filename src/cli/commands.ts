@@ -1,6 +1,6 @@
 /** @file What the commands take, declared: parsing and help are made from this, run options and method options from their own declarations. */
 import { METHODS } from '../peft/registry.ts'
-import { choice, float, int } from '../options.ts'
+import { bool, choice, float, int } from '../options.ts'
 import { RUN_OPTIONS } from '../train/run_config.ts'
 import type { Flags } from './args.ts'
 
@@ -16,7 +16,7 @@ export interface CommandSpec {
 const model = {
   kind: 'text',
   value: '<starter|folder|file.gguf>',
-  help: 'The model: the bundled starter, a Hugging Face folder, or a GGUF file.',
+  help: 'The model: the bundled starter, a Hugging Face folder, or a GGUF file; random:<config.json> is seeded random weights of those shapes.',
   required: true,
 } as const
 const adapter = {
@@ -35,7 +35,10 @@ const { base, batch, seq, seed } = RUN_OPTIONS
 /** How --base was called when it had two choices. */
 const dtype = choice({ label: 'Frozen weights', help: 'The same as --base f32 or --base f16.', default: 'f32', choices: ['f32', 'f16'] })
 
-const { steps, lr, schedule, warmup, accum, weight_decay, optim, clip, shuffle, pack, checkpointing } = RUN_OPTIONS
+/** How --policy checkpoint was called. */
+const checkpointing = bool({ label: 'Recompute activations', help: 'The same as --policy checkpoint.', default: false })
+
+const { steps, lr, schedule, warmup, accum, weight_decay, optim, clip, shuffle, pack, policy, checkpoint_dtype } = RUN_OPTIONS
 export const TUNE: CommandSpec = {
   id: 'tune',
   summary: 'Fine-tune a model on the GPU.',
@@ -70,6 +73,8 @@ export const TUNE: CommandSpec = {
     dtype,
     shuffle,
     pack,
+    policy,
+    checkpoint_dtype,
     checkpointing,
     eval: {
       kind: 'text',
@@ -97,6 +102,30 @@ export const TUNE: CommandSpec = {
     'With --json, a line for each step: {"step":1,"loss":…,"grad_norm":…,"lr":…,"tokens":…,"ms":…}. loss: mean cross-entropy in nats over the labelled tokens of the step;',
     'grad_norm: before clipping; lr: the base rate used; tokens: labelled ones. With --eval also {"eval":{"step":0,"loss":…,"perplexity":…,"tokens":…}}.',
     'Last line: {"done":true,"planned_bytes":…,"allocated_bytes":…,"dispatches":…,"submits":…}; the last two are those of one step.',
+  ],
+}
+
+export const PLAN: CommandSpec = {
+  id: 'plan',
+  summary: 'What a run would take of GPU memory, without reading a weight.',
+  usage: 'plan --model <folder|file.gguf|config.json> [--method <id>] [flags]',
+  flags: {
+    model: { ...model, value: '<starter|folder|file.gguf|config.json>' },
+    method: TUNE.flags.method,
+    set: TUNE.flags.set,
+    batch,
+    seq,
+    base,
+    dtype,
+    policy,
+    checkpoint_dtype,
+    checkpointing,
+    optim,
+    json,
+  },
+  output: [
+    'With --json: {"planned_bytes":…,"by_class":{"weights":…,"adapter":…,"optimizer":…,"activations":…,"head":…},"policy":…,"dispatches":…,"policies":[…]}.',
+    'policy: which was chosen; policies: planned bytes and dispatches a step of each. A config.json alone stands for weights of the type it names.',
   ],
 }
 

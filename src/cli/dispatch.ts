@@ -1,15 +1,17 @@
 /** @file From the arguments of `npm run tune` to the command they name. */
 import { type Args, parseArgs, wantsHelp } from './args.ts'
-import { type CommandSpec, EVAL, GENERATE, LOGITS, TUNE } from './commands.ts'
+import { type CommandSpec, EVAL, GENERATE, LOGITS, PLAN, TUNE } from './commands.ts'
 import { type GpuSource, NODE_GPU } from './gpu.ts'
 import { commandHelp, tuneHelp } from './help.ts'
 import { evalCommand, generateCommand, logitsCommand } from './model_commands.ts'
 import { Output } from './output.ts'
+import { planCommand } from './plan_command.ts'
 import { tuneCommand } from './tune_command.ts'
 
 export const PROGRAM = 'npm run tune --'
 const COMMANDS: readonly { readonly spec: CommandSpec; readonly run: (args: Args, out: Output, gpus: GpuSource) => Promise<void> }[] = [
   { spec: TUNE, run: tuneCommand },
+  { spec: PLAN, run: planCommand },
   { spec: LOGITS, run: logitsCommand },
   { spec: EVAL, run: evalCommand },
   { spec: GENERATE, run: generateCommand },

@@ -2,7 +2,7 @@
 import { defaults, type Option, type Options } from '../options.ts'
 import { METHODS } from '../peft/registry.ts'
 import { describe, type Flag, flagName } from './args.ts'
-import { type CommandSpec, EVAL, GENERATE, LOGITS, TUNE } from './commands.ts'
+import { type CommandSpec, EVAL, GENERATE, LOGITS, PLAN, TUNE } from './commands.ts'
 
 const shown = (v: unknown): string => (Array.isArray(v) ? v.join(',') : typeof v === 'number' ? String(v) : String(v))
 const isOption = (f: Flag): f is Option => f.kind !== 'text' && f.kind !== 'switch' && f.kind !== 'pairs' && f.kind !== 'list'
@@ -70,12 +70,12 @@ export function commandHelp(c: CommandSpec, program: string): string {
 
 /** Help of `npm run tune`: training, its methods, and the commands beside it. */
 export function tuneHelp(program: string): string {
-  const others = [LOGITS, EVAL, GENERATE].map(
+  const others = [PLAN, LOGITS, EVAL, GENERATE].map(
     (c) => `\n--- ${c.id} ---\n${heading(c, program)}\n${flagsHelp(c)}\n\n${c.output.map((l) => wrap(l, '')).join('\n')}\n`,
   )
   return [
     heading(TUNE, program),
-    `Commands beside it: ${[LOGITS, EVAL, GENERATE].map((c) => c.id).join(', ')} (below).\n`,
+    `Commands beside it: ${[PLAN, LOGITS, EVAL, GENERATE].map((c) => c.id).join(', ')} (below).\n`,
     flagsHelp(TUNE),
     '\nA repeated flag: the last wins; --set adds up. --flag=value works too.\n',
     'Methods:',

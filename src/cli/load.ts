@@ -1,6 +1,6 @@
 /** @file Opens what the command line names: models, adapters, data files. */
 import { stat } from 'node:fs/promises'
-import { basename, join, resolve } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { ROOT } from '../../scripts/install.mjs'
 import { buildDataset, type Dataset } from '../data/dataset.ts'
 import { inspectFile } from '../data/inspect.ts'
@@ -9,6 +9,7 @@ import { loadTokenizer } from '../data/tokenizer.ts'
 import type { Tokenizer } from '../data/types.ts'
 import { FileError, ModelError, OptionError } from '../errors.ts'
 import { readAdapter } from '../io/adapter_files.ts'
+import { readJsonObject } from '../io/json.ts'
 import { openModel } from '../io/model_files.ts'
 import { fromPath, readPath } from '../io/node_source.ts'
 import { embeddingSize } from '../models/family.ts'
@@ -18,12 +19,25 @@ import { METHODS } from '../peft/registry.ts'
 import { suffixes } from '../peft/targets.ts'
 import { methodOf } from '../train/load_adapter.ts'
 import { type ModelBundle, openBundle } from '../train/bundle.ts'
+import { randomModel } from '../train/random_model.ts'
 import { type LoadedAdapter, openAdapter } from '../train/tunable.ts'
 import { parsePairs } from './args.ts'
 import type { Output } from './output.ts'
 
-/** `starter`, a folder or a .gguf file. Throws FileError or ModelError naming the file. */
-export async function loadModel(named: string, out: Output): Promise<ModelBundle> {
+/** The model that `random:<config.json>` names: its shapes, with seeded random weights. */
+async function openRandom(path: string): Promise<ModelBundle> {
+  return openBundle(randomModel(await readJsonObject(await fromPath(path)), basename(dirname(resolve(path)))))
+}
+
+/** `starter`, a folder, a .gguf file or `random:<config.json>`; with `configAlone`, a config.json too. Throws FileError or ModelError naming the file. */
+export async function loadModel(named: string, out: Output, o: { configAlone?: boolean } = {}): Promise<ModelBundle> {
+  const random = /^random:(.+)$/.exec(named)?.[1]
+  if (random) {
+    const bundle = await openRandom(random)
+    for (const note of bundle.files.notes) out.note(note)
+    return bundle
+  }
+  if (o.configAlone && named.endsWith('.json')) return openRandom(named)
   const path = named === 'starter' ? join(ROOT, 'public/starter') : named
   const bundle = openBundle(await openModel(await readPath(path), named === 'starter' ? 'starter' : basename(resolve(path))))
   for (const note of bundle.files.notes) out.note(note)

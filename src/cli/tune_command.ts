@@ -14,7 +14,7 @@ import { type EvalRecord, methodDefaults, RUN_OPTIONS, type RunConfig, type RunO
 import { RunControl } from '../train/run_control.ts'
 import { Trainer } from '../train/trainer.ts'
 import { findMethod, type LoadedAdapter, TunableLayout } from '../train/tunable.ts'
-import { type Args, baseOf, parsePairs } from './args.ts'
+import { type Args, baseOf, policyOf, parsePairs } from './args.ts'
 import type { GpuSource } from './gpu.ts'
 import { loadAdapter, loadModel, loadRows } from './load.ts'
 import type { Output } from './output.ts'
@@ -40,7 +40,7 @@ export function readArguments(args: Args): Wanted {
   const method = named ?? (adapter === null ? findMethod('lora') : null)
   const options =
     method && adapter === null ? parseOptions(method.options, parsePairs(method.options, args.pairs('set'), `method ${method.id}`)) : {}
-  return { method, options, run: parseOptions(RUN_OPTIONS, { ...args.given(RUN_OPTIONS), base: baseOf(args) }) }
+  return { method, options, run: parseOptions(RUN_OPTIONS, { ...args.given(RUN_OPTIONS), base: baseOf(args), policy: policyOf(args) }) }
 }
 
 /** The rate that a method works with, unless one was given. */

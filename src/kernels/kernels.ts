@@ -18,4 +18,5 @@ export { appendKvKernel, cachedAttentionKernel, combineAttentionKernel, ropeAppe
 export { attentionForwardTileKernel, attentionDqTileKernel, attentionDkvTileKernel } from './attention_tile.ts'
 export { projectKernel } from './project.ts'
 export { lowRankGradKernel } from './low_rank_grad.ts'
+export { packRowsKernel, unpackRowsKernel } from './half_rows.ts'
 export { headNormGradKernel, headNormKernel, headNormWeightKernel } from './head_norm.ts'

@@ -74,6 +74,10 @@ export interface AttentionSpec {
   /** Scores are c tanh(s / c) with this c; 0: as they are. */
   readonly softcap?: number
 }
+export interface Checkpoints {
+  readonly every: number
+  readonly half: boolean
+}
 export interface NetworkOptions {
   readonly graph: Graph
   readonly store: ModelStore
@@ -86,8 +90,8 @@ export interface NetworkOptions {
   }
   readonly hook: LinearHook | null
   readonly attention: AttentionMode
-  /** Keep only each block's input and compute the rest again in the backward pass. */
-  readonly checkpointing: boolean
+  /** Keep only the input of every `every` blocks, as f16 where `half`, and compute the rest again in the backward pass; null: keep all. */
+  readonly checkpoints: Checkpoints | null
 }
 
 export class Network {
@@ -194,7 +198,19 @@ export class Network {
 
   /** One block of the model; recomputed in the backward pass when asked for. */
   block(x: Tensor, fn: (x: Tensor) => Tensor): Tensor {
-    return this.o.checkpointing ? checkpoint(fn, x) : fn(x)
+    return this.blocks(x, 1, fn)
+  }
+  /** `count` blocks, one after another; recomputed in the backward pass when asked for. */
+  blocks(x: Tensor, count: number, fn: (x: Tensor, i: number) => Tensor): Tensor {
+    const run = (v: Tensor, from: number, to: number): Tensor => {
+      for (let i = from; i < to; i++) v = fn(v, i)
+      return v
+    }
+    const { checkpoints } = this.o
+    if (!checkpoints) return run(x, 0, count)
+    const { every, half } = checkpoints
+    for (let i = 0; i < count; i += every) x = checkpoint((v) => run(v, i, Math.min(count, i + every)), x, { half })
+    return x
   }
 
   #vector(name: string): Tensor {

@@ -11,8 +11,8 @@ export interface LabelledRows {
   readonly index: Tensor
   /** u32 [rows]: which label a row has, 0xffffffff for none. */
   readonly inverse: Tensor
-  /** u32 view of n' targets from label `from` on (a multiple of 64). */
-  targets(from: number, n: number): Tensor
+  /** u32 [n]. */
+  readonly targets: Tensor
   readonly count: Scalar
   /** 1 / labels of the whole optimizer step. */
   readonly scale: Scalar
@@ -20,14 +20,19 @@ export interface LabelledRows {
   readonly lossSum: Tensor
 }
 
-/** Rows of logits that exist at once: about 32 MB, in multiples of 64. */
-export const headChunk = (vocab: number, labels: number): number =>
-  Math.min(labels, Math.max(64, Math.floor((32 << 20) / (vocab * 4) / 64) * 64))
+/** Rows of logits that exist at once: about 32 MB, in multiples of 64, and at most `most`. */
+export const headChunk = (vocab: number, labels: number, most = Infinity): number =>
+  Math.min(labels, most, Math.max(64, Math.floor((32 << 20) / (vocab * 4) / 64) * 64))
 
-/** Append loss (and, unless `forwardOnly`, everything backward from it). hidden: [rows, C]; head: [V, C].
+/** Append loss (and, unless `forwardOnly`, everything backward from it). `headRows`: most rows of logits at once. hidden: [rows, C]; head: [V, C].
  * Logits of a chunk become their own gradient in place, so they are computed once (Liger Kernel's fused linear cross-entropy,
  * https://arxiv.org/abs/2410.10989, section 3.2); a head larger than a binding is read in pieces. */
-export function sftLoss(hidden: Tensor, head: Weight, b: LabelledRows, o: { forwardOnly?: boolean; softcap?: number } = {}): void {
+export function sftLoss(
+  hidden: Tensor,
+  head: Weight,
+  b: LabelledRows,
+  o: { forwardOnly?: boolean; headRows?: number; softcap?: number } = {},
+): void {
   const { graph } = hidden
   const n = b.index.shape[0]
   const C = hidden.cols
@@ -36,7 +41,8 @@ export function sftLoss(hidden: Tensor, head: Weight, b: LabelledRows, o: { forw
     const rows = gatherRows(hidden, b.index, b.count, b.inverse)
     const trainsHead = head.data.needsGrad
     const grad = o.forwardOnly ? null : graph.node('head_dx', [n, C], [rows], null, { rows: b.count })
-    const chunk = headChunk(V, n)
+    const chunk = headChunk(V, n, o.headRows)
+    const losses = graph.node('losses', [n], [rows], null, { rows: b.count })
     const pieces = tableChunks(head).map((p) => ({ first: p.first, weight: { ...head, rows: p.rows, data: p.data, scales: p.scales } }))
     for (let from = 0; from < n; from += chunk) {
       const size = Math.min(chunk, n - from)
@@ -44,11 +50,12 @@ export function sftLoss(hidden: Tensor, head: Weight, b: LabelledRows, o: { forw
       const logits = graph.node('logits', [size, V], [rows], null, { rows: live })
       for (const { first, weight } of pieces)
         emitMatmul({ layout: 'nt', a: rows, aOff: from * C, b: weight, c: logits, cOff: first, M: live, N: weight.rows, K: C })
-      const { loss, grad: dLogits } = crossEntropyRows(logits, b.targets(from, size), live, b.scale, {
+      const { grad: dLogits } = crossEntropyRows(logits, b.targets, live, b.scale, {
         forwardOnly: o.forwardOnly === true,
+        first: from,
+        into: losses,
         ...(o.softcap && { softcap: o.softcap }),
       })
-      reduceLoss(loss, live, b.lossSum)
       if (!dLogits || !grad) continue
       pieces.forEach(({ first, weight }, i) => {
         emitMatmul({
@@ -77,6 +84,7 @@ export function sftLoss(hidden: Tensor, head: Weight, b: LabelledRows, o: { forw
           accumulate: true,
         })
     }
+    reduceLoss(losses, b.count, b.lossSum)
     return { rows, grad }
   })
   if (made.grad) backward(made.rows, made.grad)

@@ -79,7 +79,7 @@ describe('dropout', () => {
       const t = await onGpu(bundle, method, { dropout, r: 4 })
       // Away from the start, where B is zero and a mask changes nothing.
       for (const [i, e] of t.trained!.entries.entries()) if (e.key.includes('lora_B')) t.trained!.write(e, randn(e.shape, i, 0.2))
-      const trainer = await Trainer.create(gpu, t, { ...RUN, checkpointing })
+      const trainer = await Trainer.create(gpu, t, { ...RUN, policy: checkpointing ? 'checkpoint' : 'fast' })
       const at = async (seed: number) => {
         trainer.program.seed.value = seed
         return gradientsOf(trainer, data)

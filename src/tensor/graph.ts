@@ -38,7 +38,8 @@ export type MemoryClass = 'weights' | 'adapter' | 'optimizer' | 'activations' | 
 /** Gradients of one op's inputs, in order. A thunk runs only when that input needs its gradient. Given `into` (a tensor of the same shape that
  * already holds a gradient), it may add to it in place and return it; or it returns a tensor of its own, and the caller adds. */
 export type GradThunk = (into: Tensor | null) => Tensor
-export type Vjp = (dy: Tensor) => readonly (GradThunk | null)[]
+/** `owned`: nobody else reads dy afterwards, so its memory may be reused by the last thunk. */
+export type Vjp = (dy: Tensor, owned: boolean) => readonly (GradThunk | null)[]
 
 export class Tensor {
   /** Where a trainable leaf's gradient is added up across micro-batches; null elsewhere. */

@@ -4,7 +4,7 @@ import { paddedBytes, type Storage } from './storage.ts'
 
 export interface Slot {
   bytes: number
-  /** Class of the first tensor that needed it. */
+  /** Class of the largest tensor that lies there. */
   memory: MemoryClass
 }
 export interface Plan {
@@ -23,54 +23,70 @@ export function root(t: Tensor): Tensor {
 
 const bound = (c: Call): Tensor[] => Object.values(c.buffers)
 
-/** Greedy best fit in call order. Tensors in `keep` stay readable after the run. */
+/** Calls [first, last] during which a tensor's memory holds something. */
+interface Lifetime {
+  readonly tensor: Tensor
+  readonly first: number
+  readonly last: number
+}
+
+/** Slots for tensors in order of size, the largest first: each takes the smallest slot that is free for its lifetime, nearest in time to what lies there
+ * (Pisarchyk & Lee 2020, https://arxiv.org/abs/2001.03288, section 4.3, "greedy by size improved"). Tensors in `keep` stay readable after the run. */
 export function plan(graph: Graph, keep: ReadonlySet<Tensor> = new Set()): Plan {
-  const lastUse = new Map<Tensor, number>()
-  graph.calls.forEach((c, i) => {
-    for (const t of bound(c)) lastUse.set(root(t), i)
-  })
-  const pinned = new Set([...keep].map(root))
-  const slot = new Map<Tensor, number>()
-  const slots: Slot[] = []
+  const { calls } = graph
+  const first = new Map<Tensor, number>()
+  const last = new Map<Tensor, number>()
   const storages = new Set<Storage>()
-  const free: number[] = []
-  const place = (t: Tensor): void => {
-    if (t.storage) {
-      storages.add(t.storage)
-      return
-    }
-    const r = root(t)
-    if (r.storage) throw new Error(`${t.op} overwrites persistent memory in place`)
-    if (!slot.has(r)) {
-      const bytes = paddedBytes(r.bytes)
-      // Smallest free slot that fits; else grow the largest free one (never one shared with a pinned tensor); else a new one.
-      let best = -1
-      if (!pinned.has(r)) {
-        for (const s of free) {
-          if (best < 0) best = s
-          else if (
-            slots[best].bytes >= bytes ? slots[s].bytes >= bytes && slots[s].bytes < slots[best].bytes : slots[s].bytes > slots[best].bytes
-          )
-            best = s
-        }
+  const members = new Set<Tensor>()
+  calls.forEach((c, i) => {
+    for (const t of bound(c)) {
+      if (t.storage) {
+        storages.add(t.storage)
+        continue
       }
-      if (best >= 0 && slots[best].bytes < bytes && slots[best].bytes * 4 < bytes) best = -1
-      if (best < 0) {
-        best = slots.length
-        slots.push({ bytes, memory: r.memory })
-      } else {
-        free.splice(free.indexOf(best), 1)
-        slots[best].bytes = Math.max(slots[best].bytes, bytes)
-      }
-      slot.set(r, best)
+      const r = root(t)
+      if (r.storage) throw new Error(`${t.op} overwrites persistent memory in place`)
+      members.add(t)
+      if (!first.has(r)) first.set(r, i)
+      last.set(r, i)
     }
-    slot.set(t, slot.get(r)!)
-  }
-  graph.calls.forEach((c, i) => {
-    bound(c).forEach(place)
-    for (const r of new Set(bound(c).map(root))) if (!r.storage && !pinned.has(r) && lastUse.get(r) === i) free.push(slot.get(r)!)
   })
+  for (const r of [...keep].map(root)) if (first.has(r)) last.set(r, calls.length)
+  const lives = [...first].map(([tensor, at]): Lifetime => ({ tensor, first: at, last: last.get(tensor)! }))
+  lives.sort((a, b) => b.tensor.bytes - a.tensor.bytes || a.first - b.first)
+
+  const slots: Slot[] = []
+  const tenants: Lifetime[][] = []
+  const slot = new Map<Tensor, number>()
+  for (const life of lives) {
+    let best = -1
+    let bestGap = Infinity
+    for (let s = slots.length - 1; s >= 0; s--) {
+      // Sizes fall along the slots: a larger one is taken only where no smaller is free.
+      if (best >= 0 && slots[s].bytes > slots[best].bytes) break
+      const gap = gapTo(life, tenants[s])
+      if (gap < bestGap) [best, bestGap] = [s, gap]
+    }
+    if (best < 0) {
+      best = slots.push({ bytes: paddedBytes(life.tensor.bytes), memory: life.tensor.memory }) - 1
+      tenants.push([])
+    }
+    tenants[best].push(life)
+    slot.set(life.tensor, best)
+  }
+  for (const t of members) slot.set(t, slot.get(root(t))!)
   return { slot, slots, storages }
+}
+
+/** Calls between a lifetime and the nearest tenant's; Infinity where they meet. */
+function gapTo(life: Lifetime, tenants: readonly Lifetime[]): number {
+  let gap = Number.MAX_SAFE_INTEGER
+  for (const t of tenants) {
+    const g = life.first > t.last ? life.first - t.last : t.first > life.last ? t.first - life.last : Infinity
+    if (g === Infinity) return Infinity
+    gap = Math.min(gap, g)
+  }
+  return gap
 }
 
 /** Sizes that serve every plan: programs that never run at the same time share one arena, the i-th largest slot of each in the i-th buffer. */

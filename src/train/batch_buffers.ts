@@ -69,11 +69,11 @@ export class BatchBuffers {
     }
   }
   labelledRows(g: Graph): LabelledRows {
-    const u32 = (s: Storage, n: number, byteOffset = 0) => g.leaf(s, [n], { dtype: 'u32', byteOffset })
+    const u32 = (s: Storage, n: number) => g.leaf(s, [n], { dtype: 'u32' })
     return {
       index: u32(this.#index, this.maxLabels),
       inverse: u32(this.#inverse, this.#maxRows),
-      targets: (from, n) => u32(this.#targets, n, from * 4),
+      targets: u32(this.#targets, this.maxLabels),
       count: this.labels,
       scale: this.scale,
       lossSum: g.leaf(this.lossSum, [1]),

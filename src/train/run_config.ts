@@ -10,6 +10,11 @@ export type Base = (typeof BASES)[number]
 export const OPTIMIZERS = ['adamw', 'adamw_8bit', 'adamw_coat'] as const
 export type Optimizer = (typeof OPTIMIZERS)[number]
 
+/** How activations are kept between the forward and the backward pass. */
+export const POLICIES = ['auto', 'fast', 'recompute', 'checkpoint', 'lean'] as const
+export type Policy = (typeof POLICIES)[number]
+export type FixedPolicy = Exclude<Policy, 'auto'>
+
 /** Options of every run, whatever the method. The form, the CLI's flags and its help are rendered from this. Lengths are in tokens. */
 export const RUN_OPTIONS = {
   steps: int({ label: 'Steps', help: 'Optimizer steps.', default: 100, min: 1, max: 10_000_000 }),
@@ -63,18 +68,31 @@ export const RUN_OPTIONS = {
   }),
   shuffle: bool({ label: 'Shuffle', help: 'Draw rows in a new seeded order each epoch.', default: true }),
   pack: bool({ label: 'Pack', help: 'Put several short rows into one sequence; they do not see each other.', default: false }),
-  checkpointing: bool({
-    label: 'Recompute activations',
-    help: 'Keep only the input of each block and compute the rest again: less memory, about a third slower.',
-    default: false,
+  policy: choice({
+    label: 'Activations',
+    help:
+      'What of the forward pass is kept for the backward pass. fast = all; recompute = all but norms and activations; checkpoint = the input of each block, about a third slower; ' +
+      'lean = checkpoints and the loss in chunks of 32 rows, the least memory; auto = the first of these that fits.',
+    default: 'auto',
+    choices: POLICIES,
+  }),
+  checkpoint_dtype: choice({
+    label: 'Checkpoints',
+    help: 'How the inputs of blocks are kept by checkpoint and lean. f16, with a scale for each row, halves them and rounds to 11 bits what is computed again.',
+    default: 'f32',
+    choices: ['f32', 'f16'],
   }),
 } as const
 export type RunOptions = Values<typeof RUN_OPTIONS>
 
-/** Run options as an earlier version stored them, by their present names: `base` was `dtype`, f32 or f16. */
+/** Run options as an earlier version stored them, by their present names: `base` was `dtype`, f32 or f16; `policy` was `checkpointing`. */
 export function renamed(stored: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
-  const { dtype, ...rest } = stored
-  return dtype === undefined ? stored : { base: dtype === 'f16' ? 'f16' : 'keep', ...rest }
+  const { dtype, checkpointing, ...rest } = stored
+  return {
+    ...(dtype !== undefined && { base: dtype === 'f16' ? 'f16' : 'keep' }),
+    ...(checkpointing !== undefined && { policy: checkpointing === true ? 'checkpoint' : 'auto' }),
+    ...rest,
+  }
 }
 
 /** Width (hidden size) that methods' learning rates are stated for: SmolLM2-135M's, on which they were tried. */

@@ -2,7 +2,7 @@
  * `evaluate` (forward and loss). They share buffers, and their bytes are known before any is made. */
 import { OptionError } from '../errors.ts'
 import { moment8bitBytes } from '../autograd/ops/optimizer.ts'
-import { Network, type NetworkOptions } from '../nn/network.ts'
+import { type Checkpoints, Network, type NetworkOptions } from '../nn/network.ts'
 import { ropeFrequencies } from '../nn/rope.ts'
 import type { ModelStore } from '../nn/store.ts'
 import { sftLoss } from '../objectives/sft.ts'
@@ -10,6 +10,7 @@ import { optimizerStep } from '../optim/adamw.ts'
 import { DYNAMIC_TABLE_BYTES } from '../optim/dynamic_map.ts'
 import { fuse } from '../tensor/fuse.ts'
 import { Graph, ScalarInput, type TargetTraits, type Tensor } from '../tensor/graph.ts'
+import { recompute } from '../tensor/recompute.ts'
 import { SessionPlan } from '../tensor/program.ts'
 import { Storage } from '../tensor/storage.ts'
 import type { Adapter } from './adapter.ts'
@@ -17,7 +18,7 @@ import { BatchBuffers } from './batch_buffers.ts'
 import type { ModelBundle } from './bundle.ts'
 import { BLOCK, type ParamSet } from './param_set.ts'
 import { READBACK_BYTES } from './readback.ts'
-import type { MemoryPlan, RunOptions } from './run_config.ts'
+import type { FixedPolicy, MemoryPlan, RunOptions } from './run_config.ts'
 
 /** A model on the GPU (or planned to be), with or without an adapter. */
 export interface Tunable {
@@ -47,6 +48,17 @@ export function ropeBuffer(
   return { invFreq: new Storage('rotary frequencies', values.byteLength, 'batch'), tables, values }
 }
 
+export type StepOptions = Pick<RunOptions, 'batch' | 'seq' | 'clip' | 'weight_decay'>
+/** What of the forward pass is there for the backward pass. */
+export interface Keeping {
+  readonly policy: FixedPolicy
+  /** Norms and activations are computed again. */
+  readonly recompute: boolean
+  readonly checkpoints: Checkpoints | null
+  /** Most rows of logits at once; null: by bytes. */
+  readonly headRows: number | null
+}
+
 export class TrainStep {
   readonly buffers: BatchBuffers
   readonly plan: SessionPlan
@@ -63,8 +75,9 @@ export class TrainStep {
 
   constructor(
     readonly t: Tunable,
-    readonly run: Pick<RunOptions, 'batch' | 'seq' | 'clip' | 'weight_decay' | 'checkpointing'>,
+    readonly run: StepOptions,
     target: TargetTraits,
+    readonly keeping: Keeping,
   ) {
     const P = t.adapter?.virtualTokens ?? 0
     const { ropes, context } = t.bundle.config
@@ -98,7 +111,7 @@ export class TrainStep {
   }
 
   #forward(target: TargetTraits, training: boolean): Graph {
-    const { t, run, buffers } = this
+    const { t, buffers, keeping } = this
     const g = new Graph(target)
     const hook = t.adapter?.hook(g, { training, seed: this.seed, strength: null }) ?? null
     const net = new Network({
@@ -109,11 +122,17 @@ export class TrainStep {
       rope: this.rope,
       hook,
       attention: { kind: 'rows' },
-      checkpointing: training && run.checkpointing,
+      checkpoints: training ? keeping.checkpoints : null,
     })
     const hidden = t.bundle.family.forward(net, t.bundle.config)
+    const turn = g.calls.length
     const { logitSoftcap } = t.bundle.config
-    sftLoss(hidden, net.head, buffers.labelledRows(g), { forwardOnly: !training, ...(logitSoftcap && { softcap: logitSoftcap }) })
+    sftLoss(hidden, net.head, buffers.labelledRows(g), {
+      forwardOnly: !training,
+      ...(keeping.headRows !== null && { headRows: keeping.headRows }),
+      ...(logitSoftcap && { softcap: logitSoftcap }),
+    })
+    if (training && keeping.recompute) recompute(g, turn)
     return fuse(g)
   }
 

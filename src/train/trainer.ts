@@ -14,7 +14,8 @@ import { Recorder } from '../tensor/recorder.ts'
 import type { Arena } from './param_set.ts'
 import { type Arrival, IN_FLIGHT, Readback } from './readback.ts'
 import type { EvalRecord, RunOptions, StepRecord } from './run_config.ts'
-import { type Tunable, TrainStep } from './step.ts'
+import { memoryBudget, planStep } from './policy.ts'
+import type { Tunable, TrainStep } from './step.ts'
 
 /** Everything that training changes: with the data cursor, enough to go on as if never stopped. */
 export interface TrainerState {
@@ -25,7 +26,7 @@ export interface TrainerState {
 }
 export type TrainerOptions = Pick<
   RunOptions,
-  'batch' | 'seq' | 'clip' | 'weight_decay' | 'checkpointing' | 'lr' | 'schedule' | 'warmup' | 'steps' | 'seed'
+  'batch' | 'seq' | 'clip' | 'weight_decay' | 'policy' | 'checkpoint_dtype' | 'lr' | 'schedule' | 'warmup' | 'steps' | 'seed'
 >
 
 /** A step that was submitted and whose result is not here yet. */
@@ -58,7 +59,7 @@ export class Trainer {
   /** Allocate and compile, and use every buffer once, so that what the GPU refuses is found here. The tunable's own buffers must be filled. Throws GpuError
    * naming the class of memory; then nothing of the trainer is left. */
   static async create(gpu: Gpu, t: Tunable, o: TrainerOptions): Promise<Trainer> {
-    const program = new TrainStep(t, o, targetOf(gpu.traits))
+    const program = planStep(t, o, targetOf(gpu.traits), memoryBudget(gpu.traits))
     const refusal = (memory: MemoryClass) => ({
       what: `${ROOM[memory].what} (${(program.plan.bytes[memory] / 1e6).toFixed(1)} MB of ${(program.plan.total / 1e6).toFixed(1)})`,
       where: `GPU memory, ${memory}`,

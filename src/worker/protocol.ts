@@ -1,7 +1,7 @@
 /** @file Everything that crosses the boundary between the page and the engine worker. Plain data: structured clone and nothing else. */
 import type { TokenizerFiles, TokenRows } from '../data/types.ts'
 import type { WireError } from '../errors.ts'
-import type { Base, EvalRecord, MemoryPlan, RunConfig, RunExtras, SampleRecord, StepRecord } from '../train/run_config.ts'
+import type { Base, EvalRecord, FixedPolicy, MemoryPlan, RunConfig, RunExtras, SampleRecord, StepRecord } from '../train/run_config.ts'
 
 /** Where a model comes from. Files are structured-cloned File objects (no copy of their bytes). */
 export type ModelSpec =
@@ -54,6 +54,10 @@ export interface RunPlan {
   readonly trainable: number
   readonly adapterBytes: number
   readonly dispatches: number
+  /** Which activations are kept: the run's policy, or what `auto` came to. */
+  readonly policy: FixedPolicy
+  /** What each policy would cost: bytes planned in all, dispatches a step; from what takes least time to what takes least memory. */
+  readonly policies: readonly { readonly policy: FixedPolicy; readonly total: number; readonly dispatches: number }[]
   readonly submits: number
   readonly tokensPerStep: number
   /** Measured by a short probe, or null before one. */

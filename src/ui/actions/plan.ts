@@ -19,7 +19,7 @@ const asked = new Map<string, string>()
 
 /** What the plan depends on. Seed, rate and length of the run change no buffer. */
 export function planKey(config: RunConfig, s: StudioState): string {
-  const { batch, seq, accum, optim, base, pack, checkpointing, clip } = config.run
+  const { batch, seq, accum, optim, base, pack, policy, checkpoint_dtype, clip } = config.run
   return JSON.stringify([
     s.model.info?.fingerprint,
     config.method,
@@ -30,7 +30,8 @@ export function planKey(config: RunConfig, s: StudioState): string {
     optim,
     base,
     pack,
-    checkpointing,
+    policy,
+    checkpoint_dtype,
     clip > 0,
   ])
 }

@@ -138,6 +138,11 @@ export class FakeEngine implements WorkerPort {
           trainable: c.config.method === 'ia3' ? 57_600 : 2_442_240,
           adapterBytes: 9_768_960,
           dispatches: 661,
+          policy: 'fast',
+          policies: [
+            { policy: 'fast', total: 692e6, dispatches: 661 },
+            { policy: 'lean', total: 310e6, dispatches: 910 },
+          ],
           submits: 1,
           tokensPerStep: c.config.run.batch * c.config.run.seq * c.config.run.accum,
           msPerStep: c.probe ? 264 : null,

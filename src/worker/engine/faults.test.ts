@@ -237,16 +237,19 @@ describeShared('faults with stories260K', ['models', 'stories260K'], () => {
   })
 
   test('what cannot fit is refused with a change that was planned again and does', async () => {
-    const big = lora({ batch: 16, seq: 128, steps: 1 })
+    const big = lora({ batch: 16, seq: 128, steps: 1, policy: 'fast' })
     const whole = await ready()
     const { memory } = await whole.request('plan', { config: big, probe: false, rows: null })
     await whole.engine.close()
     const h = await ready({ budget: () => Math.floor(memory.total * 0.75) })
     const { refusal: no } = await h.request('plan', { config: big, probe: false, rows: null })
     expect(no).toMatchObject({ name: 'GpuError', where: 'GPU memory' })
-    const change = /batch (\d+) with accumulation (\d+)|recompute activations/.exec(no!.fix!)!
-    const run = change[1] ? { batch: Number(change[1]), accum: Number(change[2]) } : { checkpointing: true }
+    const change = /batch (\d+) with accumulation (\d+)|keep the fewest activations/.exec(no!.fix!)!
+    const run = change[1] ? { batch: Number(change[1]), accum: Number(change[2]) } : { policy: 'lean' as const }
     expect((await h.request('plan', { config: lora({ ...big.run, ...run }), probe: false, rows: null })).refusal).toBeNull()
+    const chosen = await h.request('plan', { config: lora({ ...big.run, policy: 'auto' }), probe: false, rows: null })
+    expect(chosen.refusal).toBeNull()
+    expect(chosen.policy).not.toBe('fast')
     const tiny = await ready({ budget: () => 1000 })
     expect((await tiny.request('plan', { config: big, probe: false, rows: null })).refusal!.fix).toContain('smaller')
     expect((await refusal(begin(tiny, 'no'))).name).toBe('GpuError')

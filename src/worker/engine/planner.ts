@@ -4,17 +4,10 @@ import { type GpuTraits, targetOf } from '../../gpu/device.ts'
 import { parseOptions } from '../../options.ts'
 import type { ModelBundle } from '../../train/bundle.ts'
 import { type Base, type MemoryPlan, RUN_OPTIONS, type RunConfig, type RunOptions } from '../../train/run_config.ts'
-import { TrainStep } from '../../train/step.ts'
+import { BY_COST, planStep, stepOf } from '../../train/policy.ts'
+import type { TrainStep } from '../../train/step.ts'
 import { baseBytes, findMethod, TunableLayout } from '../../train/tunable.ts'
 import type { RunPlan } from '../protocol.ts'
-
-const GIB = 2 ** 30
-
-/**
- * Bytes a run may plan for. WebGPU does not tell how much memory a device has, only its largest buffer, which drivers keep well below all of it: four times
- * that, and at least 1 GiB. What is let through is checked again as it is made.
- */
-export const memoryBudget = (traits: Pick<GpuTraits, 'maxBufferSize'>): number => Math.max(GIB, 4 * traits.maxBufferSize)
 
 interface Device {
   readonly traits: GpuTraits
@@ -28,7 +21,7 @@ interface Planned {
 }
 
 /** Lays everything out; allocates nothing. Throws OptionError for values that are none. */
-function planRun(bundle: ModelBundle, { method, options, run }: RunConfig, { traits }: Device): Planned {
+function planRun(bundle: ModelBundle, { method, options, run }: RunConfig, { traits, budget }: Device): Planned {
   const config = { method, options, run: parseOptions(RUN_OPTIONS, run) }
   const o = {
     base: config.run.base,
@@ -38,7 +31,7 @@ function planRun(bundle: ModelBundle, { method, options, run }: RunConfig, { tra
     optim: config.run.optim,
   }
   const layout = new TunableLayout(bundle, findMethod(method), options, o)
-  const step = new TrainStep(layout, config.run, targetOf(traits))
+  const step = planStep(layout, config.run, targetOf(traits), budget)
   return { config, layout, step, memory: step.memory }
 }
 
@@ -66,6 +59,7 @@ interface Change {
   readonly text: string
 }
 
+const LEAN = 'keep the fewest activations (lean)'
 const FROZEN: Readonly<Record<Base, string>> = {
   keep: 'keep frozen weights as they are in the file',
   f32: 'keep frozen weights as f32',
@@ -92,9 +86,9 @@ function* changes(run: RunOptions, bases: readonly Base[]): Generator<Change> {
   for (const base of bases) yield add({ base }, FROZEN[base])
   const smallest = bases.at(-1)
   if (smallest) parts.push(FROZEN[smallest])
-  if (!run.checkpointing) {
-    yield add({ checkpointing: true }, 'recompute activations')
-    parts.push('recompute activations')
+  if (run.policy !== 'auto' && run.policy !== 'lean') {
+    yield add({ policy: 'lean' }, LEAN)
+    parts.push(LEAN)
   }
   let { batch, seq, accum } = run
   while (batch > 1) {
@@ -115,7 +109,7 @@ function whatFits(bundle: ModelBundle, p: Planned, device: Device): string {
   const { run } = p.config
   const bases = smallerBases(bundle, p, device)
   const alone: Change[] = [
-    ...(run.checkpointing ? [] : [{ run: { checkpointing: true }, text: 'recompute activations' }]),
+    ...(run.policy === 'auto' || run.policy === 'lean' ? [] : [{ run: { policy: 'lean' as const }, text: LEAN }]),
     ...(run.optim === 'adamw' && p.memory.optimizer > 0
       ? [{ run: { optim: 'adamw_8bit' as const }, text: "keep the optimizer's moments in 8 bits (adamw_8bit)" }]
       : []),
@@ -148,6 +142,8 @@ function halves(n: number, least: number): number[] {
 
 const calls = (s: TrainStep, program: string): number => s.plan.specs.find((p) => p.name === program)?.graph.calls.length ?? 0
 
+const dispatchesOf = (s: TrainStep, accum: number): number => accum * calls(s, 'micro') + calls(s, 'update')
+
 /** The plan of a run. `refusal` says why it cannot be made, and which change would make it fit. Throws OptionError. */
 export function makePlan(bundle: ModelBundle, config: RunConfig, device: Device): RunPlan {
   const p = planRun(bundle, config, device)
@@ -167,7 +163,12 @@ export function makePlan(bundle: ModelBundle, config: RunConfig, device: Device)
     memory: p.memory,
     trainable,
     adapterBytes: trainable * 4,
-    dispatches: accum * calls(p.step, 'micro') + calls(p.step, 'update'),
+    dispatches: dispatchesOf(p.step, accum),
+    policy: p.step.keeping.policy,
+    policies: BY_COST.map((policy) => {
+      const step = policy === p.step.keeping.policy ? p.step : stepOf(p.layout, p.config.run, targetOf(device.traits), policy)
+      return { policy, total: step.plan.total, dispatches: dispatchesOf(step, accum) }
+    }),
     submits: accum,
     tokensPerStep: batch * seq * accum,
     msPerStep: null,

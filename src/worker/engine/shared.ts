@@ -7,7 +7,7 @@ import type { EngineEvent } from '../protocol.ts'
 import type { HeldRun } from './held_run.ts'
 import { Lock } from './lock.ts'
 import type { LoadedModel, ModelSources, Progress } from './model.ts'
-import { memoryBudget } from './planner.ts'
+import { memoryBudget } from '../../train/policy.ts'
 import type { Room } from './room.ts'
 import { RunStore } from './run_store.ts'
 

@@ -1,0 +1,40 @@
+/** @file `plan`: what a run would take, without reading a weight. */
+import { targetOf } from '../gpu/device.ts'
+import { BY_COST, memoryBudget, planStep, stepOf } from '../train/policy.ts'
+import { TunableLayout } from '../train/tunable.ts'
+import { parseOptions } from '../options.ts'
+import type { Args } from './args.ts'
+import type { GpuSource } from './gpu.ts'
+import { loadModel } from './load.ts'
+import type { Output } from './output.ts'
+import { readArguments } from './tune_command.ts'
+
+const megabytes = (n: number): string => `${(n / 1e6).toFixed(1)} MB`
+export async function planCommand(args: Args, out: Output, gpus: GpuSource): Promise<void> {
+  const { method, options, run } = readArguments(args)
+  const bundle = await loadModel(args.required('model'), out, { configAlone: true })
+  const gpu = await gpus.open()
+  try {
+    const { maxBindingSize } = gpu.traits
+    const o = { base: run.base, seed: run.seed, trainable: true, maxBindingSize, optim: run.optim }
+    const layout = new TunableLayout(bundle, method, parseOptions(method!.options, options), o)
+    const target = targetOf(gpu.traits)
+    const step = planStep(layout, run, target, memoryBudget(gpu.traits))
+    const { total, ...by_class } = step.memory
+    const policies = BY_COST.map((policy) => {
+      const s = policy === step.keeping.policy ? step : stepOf(layout, run, target, policy)
+      return { policy, planned_bytes: s.plan.total, dispatches: s.dispatches }
+    })
+    const rows = policies.map(
+      (p) => `  ${p.policy.padEnd(12)}${megabytes(p.planned_bytes).padStart(12)}${String(p.dispatches).padStart(8)} dispatches`,
+    )
+    out.result(
+      { planned_bytes: total, by_class, policy: step.keeping.policy, dispatches: step.dispatches, policies },
+      `${megabytes(total)} of GPU memory, policy ${step.keeping.policy}: ${Object.entries(by_class)
+        .map(([k, v]) => `${k} ${megabytes(v)}`)
+        .join(', ')}.\nBy policy:\n${rows.join('\n')}`,
+    )
+  } finally {
+    gpus.close(gpu)
+  }
+}

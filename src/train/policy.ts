@@ -1,0 +1,53 @@
+/** @file Which activations a run keeps, which it computes again, and the choice between them by what fits. */
+import type { GpuTraits } from '../gpu/device.ts'
+import type { TargetTraits } from '../tensor/graph.ts'
+import type { FixedPolicy, RunOptions } from './run_config.ts'
+import { type Keeping, type StepOptions, type Tunable, TrainStep } from './step.ts'
+
+const GIB = 2 ** 30
+/**
+ * Bytes a run may plan for. WebGPU does not tell how much memory a device has, only its largest buffer, which drivers keep well below all of it: four times
+ * that, and at least 1 GiB. What is let through is checked again as it is made.
+ */
+export const memoryBudget = (traits: Pick<GpuTraits, 'maxBufferSize'>): number => Math.max(GIB, 4 * traits.maxBufferSize)
+
+/** Blocks between checkpoints that `lean` tries: fewer inputs are kept, more is computed again at a time. */
+const LEAN_EVERY = [1, 2, 4]
+const LEAN_HEAD_ROWS = 32
+
+/** The forms of a policy; of several, the one that plans for the least memory is meant. */
+function formsOf(policy: FixedPolicy, half: boolean): Keeping[] {
+  const plain = { policy, recompute: false, checkpoints: null, headRows: null }
+  switch (policy) {
+    case 'fast':
+      return [plain]
+    case 'recompute':
+      return [{ ...plain, recompute: true }]
+    case 'checkpoint':
+      return [{ ...plain, checkpoints: { every: 1, half } }]
+    case 'lean':
+      return LEAN_EVERY.map((every) => ({ ...plain, checkpoints: { every, half }, headRows: LEAN_HEAD_ROWS }))
+  }
+}
+
+export type PolicyOptions = StepOptions & Pick<RunOptions, 'policy' | 'checkpoint_dtype'>
+
+/** The step under one policy. */
+export function stepOf(t: Tunable, run: PolicyOptions, target: TargetTraits, policy: FixedPolicy): TrainStep {
+  const steps = formsOf(policy, run.checkpoint_dtype === 'f16').map((k) => new TrainStep(t, run, target, k))
+  return steps.reduce((best, s) => (s.plan.total < best.plan.total ? s : best))
+}
+
+/** From what costs least time to what costs most. */
+export const BY_COST = ['fast', 'recompute', 'checkpoint', 'lean'] as const
+
+/** The step of a run: under its policy, or for `auto` under the first whose plan fits `budget` bytes with every activation in one binding (the leanest, if none does). */
+export function planStep(t: Tunable, run: PolicyOptions, target: TargetTraits, budget: number): TrainStep {
+  if (run.policy !== 'auto') return stepOf(t, run, target, run.policy)
+  let step: TrainStep | null = null
+  for (const policy of BY_COST) {
+    step = stepOf(t, run, target, policy)
+    if (step.plan.total <= budget && Math.max(0, ...step.plan.arena) <= target.maxBindingSize) break
+  }
+  return step!
+}
