@@ -79,8 +79,7 @@ export function decoder(traits: DecoderTraits): ModelFamily<DecoderConfig> {
     ggufShift: (name) => (traits.onePlusNorms && name.endsWith('norm.weight') ? 1 : 0),
     params: (c) => params(traits, c),
     forward: (net, c) => {
-      let x = net.embed({ scale: c.embedScale })
-      for (let i = 0; i < c.layers; i++) x = net.block(x, (h) => block(traits, net, c, i, h))
+      const x = net.blocks(net.embed({ scale: c.embedScale }), c.layers, (h, i) => block(traits, net, c, i, h))
       return net.rmsNorm(x, 'model.norm.weight')
     },
   }

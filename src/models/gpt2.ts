@@ -119,15 +119,12 @@ export const gpt2: ModelFamily<Gpt2Config> = {
   conv1d: (name) => name.startsWith('transformer.h.'),
   forward: (net, c) => {
     const activation = ACTIVATIONS[c.activation]
-    let x = add(net.embed(), net.positions())
-    for (let i = 0; i < c.layers; i++) {
+    const x = net.blocks(add(net.embed(), net.positions()), c.layers, (h, i) => {
       const at = layer(i)
-      x = net.block(x, (h) => {
-        const mixed = net.attention(net.linear(net.layerNorm(h, `${at}.ln_1`), `${at}.attn.c_attn`), i, { rope: null, scale: c.scales[i] })
-        const y = net.linear(mixed, `${at}.attn.c_proj`, h)
-        return net.linear(activation(net.linear(net.layerNorm(y, `${at}.ln_2`), `${at}.mlp.c_fc`)), `${at}.mlp.c_proj`, y)
-      })
-    }
+      const mixed = net.attention(net.linear(net.layerNorm(h, `${at}.ln_1`), `${at}.attn.c_attn`), i, { rope: null, scale: c.scales[i] })
+      const y = net.linear(mixed, `${at}.attn.c_proj`, h)
+      return net.linear(activation(net.linear(net.layerNorm(y, `${at}.ln_2`), `${at}.mlp.c_fc`)), `${at}.mlp.c_proj`, y)
+    })
     return net.layerNorm(x, 'transformer.ln_f')
   },
 }

@@ -106,19 +106,16 @@ export const opt: ModelFamily<OptConfig> = {
     const activation = ACTIVATIONS[c.activation]
     const projected = c.embeddingSize !== c.hiddenSize
     const embedded = projected ? net.linear(net.embed(), `${ROOT}.project_in`) : net.embed()
-    let x = add(embedded, net.positions({ offset: OFFSET }))
-    for (let i = 0; i < c.layers; i++) {
+    /** A sub-layer's norm where it stands before, where it stands after: the other one does nothing. */
+    const before = (h: Tensor, module: string): Tensor => (c.normFirst ? net.layerNorm(h, module) : h)
+    const after = (h: Tensor, module: string): Tensor => (c.normFirst ? h : net.layerNorm(h, module))
+    let x = net.blocks(add(embedded, net.positions({ offset: OFFSET })), c.layers, (h, i) => {
       const at = layer(i)
-      /** A sub-layer's norm where it stands before, where it stands after: the other one does nothing. */
-      const before = (h: Tensor, module: string): Tensor => (c.normFirst ? net.layerNorm(h, module) : h)
-      const after = (h: Tensor, module: string): Tensor => (c.normFirst ? h : net.layerNorm(h, module))
-      x = net.block(x, (h) => {
-        const [attnNorm, mlpNorm] = [`${at}.self_attn_layer_norm`, `${at}.final_layer_norm`]
-        const mixed = net.attention(net.linear(before(h, attnNorm), `${at}.self_attn.qkv`), i, { rope: null })
-        const y = after(net.linear(mixed, `${at}.self_attn.out_proj`, h), attnNorm)
-        return after(net.linear(activation(net.linear(before(y, mlpNorm), `${at}.fc1`)), `${at}.fc2`, y), mlpNorm)
-      })
-    }
+      const [attnNorm, mlpNorm] = [`${at}.self_attn_layer_norm`, `${at}.final_layer_norm`]
+      const mixed = net.attention(net.linear(before(h, attnNorm), `${at}.self_attn.qkv`), i, { rope: null })
+      const y = after(net.linear(mixed, `${at}.self_attn.out_proj`, h), attnNorm)
+      return after(net.linear(activation(net.linear(before(y, mlpNorm), `${at}.fc1`)), `${at}.fc2`, y), mlpNorm)
+    })
     if (c.finalNorm) x = net.layerNorm(x, `${ROOT}.final_layer_norm`)
     return projected ? net.linear(x, `${ROOT}.project_out`) : x
   },

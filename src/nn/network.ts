@@ -196,10 +196,6 @@ export class Network {
     return cachedAttention(turned, k, v, { ...o, scale, ...limits })
   }
 
-  /** One block of the model; recomputed in the backward pass when asked for. */
-  block(x: Tensor, fn: (x: Tensor) => Tensor): Tensor {
-    return this.blocks(x, 1, fn)
-  }
   /** `count` blocks, one after another; recomputed in the backward pass when asked for. */
   blocks(x: Tensor, count: number, fn: (x: Tensor, i: number) => Tensor): Tensor {
     const run = (v: Tensor, from: number, to: number): Tensor => {

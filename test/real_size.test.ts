@@ -1,0 +1,63 @@
+/** Plans of models as people tune them: bytes and dispatches, from their published shapes alone. */
+import { readFileSync } from 'node:fs'
+import { describe, expect, test } from 'vitest'
+import type { JsonObject } from '../src/io/json.ts'
+import { defaults } from '../src/options.ts'
+import { openBundle } from '../src/train/bundle.ts'
+import { BY_COST, planStep, stepOf } from '../src/train/policy.ts'
+import { randomModel } from '../src/train/random_model.ts'
+import { type FixedPolicy, RUN_OPTIONS } from '../src/train/run_config.ts'
+import type { TrainStep } from '../src/train/step.ts'
+import { findMethod, TunableLayout } from '../src/train/tunable.ts'
+import { target } from './gpu.ts'
+
+const lora = findMethod('lora')
+const run = { ...defaults(RUN_OPTIONS), batch: 1, seq: 512 }
+
+function layoutOf(name: string): TunableLayout {
+  const config = JSON.parse(readFileSync(new URL(`configs/${name}.json`, import.meta.url), 'utf8')) as JsonObject
+  const o = { base: 'nf4', seed: 0, trainable: true, maxBindingSize: target.maxBindingSize, optim: 'adamw' } as const
+  return new TunableLayout(openBundle(randomModel(config, name)), lora, { ...defaults(lora.options), r: 8 }, o)
+}
+const planned = (t: TunableLayout, policy: FixedPolicy, seq = 512): TrainStep => stepOf(t, { ...run, seq }, target, policy)
+const mb = (bytes: number): string => (bytes / 1e6).toFixed(1)
+
+describe.each([
+  ['smollm2-135m', 230],
+  ['qwen2.5-0.5b', 600],
+  ['llama-3.2-1b', 1200],
+])('%s: LoRA r=8 on every linear layer, one row of 512 tokens, NF4', (name, most) => {
+  test(`fits ${most} MB at its leanest, and each policy that takes more time takes less memory`, () => {
+    const t = layoutOf(name)
+    const totals = BY_COST.map((p) => planned(t, p).plan.total)
+    console.log(`${name}: ${BY_COST.map((p, i) => `${p} ${mb(totals[i])}`).join(', ')} MB`)
+    expect(totals.at(-1)! / 1e6).toBeLessThanOrEqual(most)
+    expect([...totals].sort((a, b) => b - a)).toEqual(totals)
+  })
+})
+
+test('auto takes the first policy that fits the budget, and the leanest where none does', () => {
+  const t = layoutOf('smollm2-135m')
+  const totals = BY_COST.map((p) => planned(t, p).plan.total)
+  const chosen = (budget: number): string => planStep(t, { ...run, policy: 'auto' }, target, budget).keeping.policy
+  expect(BY_COST.map((_, i) => chosen(totals[i]))).toEqual(BY_COST)
+  expect(chosen(1)).toBe('lean')
+})
+
+test('checkpoints in f16 take half', () => {
+  const t = layoutOf('smollm2-135m')
+  const [f32, f16] = (['f32', 'f16'] as const).map(
+    (checkpoint_dtype) => stepOf(t, { ...run, checkpoint_dtype }, target, 'checkpoint').plan.total,
+  )
+  // 30 blocks' inputs of 512 x 576; one of them is at work as f32.
+  expect((f32 - f16) / (512 * 576 * 2)).toBeGreaterThan(27)
+})
+
+// The counts hold where products take what follows them along: software adapters with subgroups.
+test.skipIf(!(target.software && target.subgroup > 0))('dispatches of a SmolLM2-135M step', () => {
+  const t = layoutOf('smollm2-135m')
+  const [fast, lean] = [planned(t, 'fast', 128), planned(t, 'lean')]
+  console.log(`SmolLM2-135M LoRA r=8: fast ${fast.dispatches} dispatches at 1x128, lean ${lean.dispatches} at 1x512`)
+  expect(fast.dispatches).toBeLessThanOrEqual(700)
+  expect(lean.dispatches).toBeLessThanOrEqual(950)
+})
