@@ -1,6 +1,6 @@
 /** @file The data step: every format is recognised with its reason, columns can be mapped, bad rows are named, and what is trained is what is shown. */
 import { parquetWriteBuffer } from 'hyparquet-writer'
-import { expect, go, open, pick, test } from './studio.ts'
+import { expect, go, MINUTES, open, pick, test } from './studio.ts'
 
 const file = (name: string, content: string | Buffer) => ({
   name,
@@ -53,6 +53,26 @@ test('every format is recognised, with the reason, and shows what is trained', a
     await expect(page.getByTestId('tokens').locator('[data-trained]').first()).toBeVisible()
     await expect(page.getByTestId('next')).toBeEnabled()
   }
+})
+
+test('a chat template chosen for the rows is the one that prompts are written with', async ({ page }) => {
+  await open(page)
+  await go(page, 'try')
+  // The starter has no template of its own: there is nothing to switch on.
+  await expect(page.getByTestId('prompt')).toBeVisible()
+  await expect(page.getByTestId('chat')).toHaveCount(0)
+  await go(page, 'data')
+  await page
+    .getByTestId('drop-data-input')
+    .setInputFiles(file('chat.jsonl', lines({ messages: turns('user', 'assistant', 'role', 'content') })))
+  await page.getByTestId('use-chatml').click()
+  await expect(page.getByTestId('tokens')).toContainText('assistant')
+  await go(page, 'try')
+  await expect(page.getByTestId('chat')).toBeChecked()
+  await expect(page.getByText('through the template that the rows are written with')).toBeVisible()
+  await page.getByTestId('prompt').fill('Who says moo?')
+  await page.getByTestId('generate').click()
+  await expect(page.getByTestId('base-output')).toHaveAttribute('data-status', 'done', { timeout: 3 * MINUTES })
 })
 
 test('a file can be dropped, its columns mapped, and the preview shows exactly what is trained', async ({ page }) => {

@@ -39,6 +39,22 @@ describe('layouts of its files', () => {
     expect(await logitsError(t, first, logits)).toBeLessThan(2e-5)
     t.destroy()
   })
+  test('quantised on load, through the transpose', async () => {
+    const bundle = await caseBundle('gpt2', 0)
+    // Rounding of a weight: 2^-11, 1/254 and about 1/10 of a block's largest.
+    for (const [base, most] of [
+      ['f16', 2e-3],
+      ['q8', 2e-2],
+      ['nf4', 0.3],
+    ] as const) {
+      // prettier-ignore
+      const t = await onGpu(bundle, null, {}, { base })
+      const error = await logitsError(t, first, logits)
+      t.destroy()
+      expect(error, base).toBeLessThan(most)
+      expect(error, base).toBeGreaterThan(most / 100)
+    }
+  })
   test('a merged model is written with names and layouts of Transformers, and is the same model', async () => {
     const bundle = await caseBundle('gpt2', 0)
     const t = await onGpu(bundle, lora, {})
