@@ -56,7 +56,7 @@ export interface RunPlan {
   readonly dispatches: number
   /** Which activations are kept: the run's policy, or what `auto` came to. */
   readonly policy: FixedPolicy
-  /** What each policy would cost: bytes planned in all, dispatches a step; from what takes least time to what takes least memory. */
+  /** What each policy would cost: bytes planned in all, dispatches a step; from what takes least time to what takes least memory. Empty unless asked for. */
   readonly policies: readonly { readonly policy: FixedPolicy; readonly total: number; readonly dispatches: number }[]
   readonly submits: number
   readonly tokensPerStep: number
@@ -115,7 +115,14 @@ export type EngineCommand =
   | { readonly type: 'init'; readonly id: number }
   | { readonly type: 'load-model'; readonly id: number; readonly spec: ModelSpec }
   | { readonly type: 'cancel'; readonly id: number }
-  | { readonly type: 'plan'; readonly id: number; readonly config: RunConfig; readonly probe: boolean; readonly rows: TokenRows | null }
+  | {
+      readonly type: 'plan'
+      readonly id: number
+      readonly config: RunConfig
+      readonly probe: boolean
+      readonly rows: TokenRows | null
+      /** Plan every policy, to compare. */ readonly compare?: boolean
+    }
   | {
       readonly type: 'start'
       readonly id: number

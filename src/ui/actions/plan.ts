@@ -70,7 +70,7 @@ async function plan(key: string, config: RunConfig): Promise<void> {
   dispatch({ type: 'plan', patch: { status: 'planning' } })
   void recut(config.run.seq)
   try {
-    const plan = await engine().request('plan', { config, probe: false, rows: null })
+    const plan = await engine().request('plan', { config, probe: false, rows: null, compare: true })
     if (key !== wanted) return
     const { byMethod } = store.getState().plan
     dispatch({ type: 'plan', patch: { status: 'ready', plan, error: null, byMethod: { ...byMethod, [config.method]: plan } } })
@@ -113,7 +113,7 @@ export async function probe(): Promise<void> {
     const { train } = await data().rows()
     const plan = await engine().request(
       'plan',
-      { config, probe: true, rows: train },
+      { config, probe: true, rows: train, compare: true },
       { ...telling, transfer: [train.ids.buffer, train.labels.buffer, train.offsets.buffer] },
     )
     if (key === wanted) dispatch({ type: 'plan', patch: { status: 'ready', plan, error: null } })

@@ -1,8 +1,9 @@
 /** @file The next run before it starts: how long, what it costs in memory and time, what is watched on the way. */
-import { Button, Checkbox, SegmentedControl, Textarea, TextInput } from '@mantine/core'
+import { Button, Checkbox, Radio, SegmentedControl, Textarea, TextInput } from '@mantine/core'
 import { Play, StepForward, Timer } from 'lucide-react'
 import { useEffect, useState } from 'react'
-import { methodDefaults, RUN_OPTIONS } from '../../train/run_config.ts'
+import { type FixedPolicy, methodDefaults, RUN_OPTIONS } from '../../train/run_config.ts'
+import type { RunPlan } from '../../worker/protocol.ts'
 import { set, setExtra, setInvalid, setLength, setRunOption } from '../actions/choose.ts'
 import { probe } from '../actions/plan.ts'
 import { freshName, start } from '../actions/run.ts'
@@ -253,12 +254,51 @@ function PlanCard() {
               ]}
             />
             <p className="small soft">These are the buffers that will be created, to the byte.</p>
+            <Policies plan={plan.plan} />
           </div>
         </MemoryBar>
       ) : (
         <p className="soft">{plan.status === 'planning' ? 'Planning the step.' : 'There is no plan yet.'}</p>
       )}
     </Card>
+  )
+}
+
+const POLICY_TEXT: Readonly<Record<FixedPolicy, string>> = {
+  fast: 'keeps every activation',
+  recompute: 'computes norms and activations again',
+  checkpoint: 'computes each block again, about a third slower',
+  lean: 'as checkpoint, and the loss in small pieces',
+}
+
+/** What keeping fewer activations would save; one can be chosen. */
+function Policies({ plan }: { readonly plan: RunPlan }) {
+  const config = configOf(useStudio((s) => s))
+  if (plan.policies.length === 0 || !config) return null
+  const auto = config.run.policy === 'auto'
+  return (
+    <div className="stack" style={{ gap: 8 }} data-testid="policies">
+      <h3 className="small">Activations kept for the backward pass</h3>
+      <Radio.Group
+        value={config.run.policy}
+        onChange={(v) => {
+          setRunOption('policy', v)
+        }}
+        aria-label="Activations kept for the backward pass"
+      >
+        <div className="stack" style={{ gap: 6 }}>
+          <Radio size="xs" value="auto" label={auto ? `auto: ${plan.policy}, the first that fits` : 'auto: the first that fits'} />
+          {plan.policies.map((p) => (
+            <Radio
+              key={p.policy}
+              size="xs"
+              value={p.policy}
+              label={`${p.policy}: ${bytes(p.total)} in all, ${group(p.dispatches)} calls a step; ${POLICY_TEXT[p.policy]}`}
+            />
+          ))}
+        </div>
+      </Radio.Group>
+    </div>
   )
 }
 

@@ -145,7 +145,7 @@ const calls = (s: TrainStep, program: string): number => s.plan.specs.find((p) =
 const dispatchesOf = (s: TrainStep, accum: number): number => accum * calls(s, 'micro') + calls(s, 'update')
 
 /** The plan of a run. `refusal` says why it cannot be made, and which change would make it fit. Throws OptionError. */
-export function makePlan(bundle: ModelBundle, config: RunConfig, device: Device): RunPlan {
+export function makePlan(bundle: ModelBundle, config: RunConfig, device: Device, { compare = false } = {}): RunPlan {
   const p = planRun(bundle, config, device)
   const too = excess(p, device)
   const { batch, seq, accum } = p.config.run
@@ -165,7 +165,7 @@ export function makePlan(bundle: ModelBundle, config: RunConfig, device: Device)
     adapterBytes: trainable * 4,
     dispatches: dispatchesOf(p.step, accum),
     policy: p.step.keeping.policy,
-    policies: BY_COST.map((policy) => {
+    policies: (compare ? BY_COST : []).map((policy) => {
       const step = policy === p.step.keeping.policy ? p.step : stepOf(p.layout, p.config.run, targetOf(device.traits), policy)
       return { policy, total: step.plan.total, dispatches: dispatchesOf(step, accum) }
     }),

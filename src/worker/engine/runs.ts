@@ -30,7 +30,7 @@ const EMPTY = (): RunRecords => ({ steps: [], evals: [], samples: [] })
 /** The plan, and with `probe` the time of a step: two steps on parameters that are thrown away, of which the second counts. */
 export async function plan(s: Shared, c: Plan, r: Request): Promise<RunPlan> {
   const { gpu, model } = s.need()
-  const made = makePlan(model.bundle, c.config, { traits: gpu.traits, budget: s.budget })
+  const made = makePlan(model.bundle, c.config, { traits: gpu.traits, budget: s.budget }, { compare: c.compare === true })
   if (!c.probe || made.refusal || !c.rows) return made
   const { rows } = c
   const run = parseOptions(RUN_OPTIONS, c.config.run)
