@@ -4,10 +4,12 @@ import { tableChunks } from '../autograd/ops/embedding.ts'
 import { softcapInto } from '../autograd/ops/pointwise.ts'
 import { RunError } from '../errors.ts'
 import { type Gpu, targetOf } from '../gpu/device.ts'
+import { waitFor } from '../gpu/wait.ts'
 import { Network } from '../nn/network.ts'
 import { fuse } from '../tensor/fuse.ts'
 import { derived, Graph, ScalarInput, type TargetTraits, type Tensor } from '../tensor/graph.ts'
 import { type GraphSpec, Session, SessionPlan } from '../tensor/program.ts'
+import { Recorder } from '../tensor/recorder.ts'
 import { Storage } from '../tensor/storage.ts'
 import { sampler, type SamplingOptions } from './sampling.ts'
 import { ropeBuffer, type Tunable } from './step.ts'
@@ -38,6 +40,8 @@ export class Generator {
     readonly capacity: number,
     readonly session: Session,
     readonly programs: Programs,
+    /** The logits on their way back. */
+    readonly staging: GPUBuffer,
   ) {
     this.strength = programs.strength
   }
@@ -46,9 +50,10 @@ export class Generator {
   static async create(gpu: Gpu, t: Tunable, o: { capacity: number; mixing?: boolean }): Promise<Generator> {
     const programs = new Programs(t, o.capacity, o.mixing === true, targetOf(gpu.traits))
     for (const s of programs.storages) s.allocate(gpu)
-    const session = await Session.create(gpu, new SessionPlan(programs.specs, programs.storages))
+    const session = await Session.create(gpu, new SessionPlan(programs.specs, programs.storages, programs.logitBytes))
+    const staging = gpu.createBuffer(programs.logitBytes, 0x1 | 0x8 /* MAP_READ | COPY_DST */, 'next-token logits, read back')
     programs.rope.invFreq.write(programs.rope.values)
-    return new Generator(gpu, o.capacity, session, programs)
+    return new Generator(gpu, o.capacity, session, programs, staging)
   }
 
   /** Logits after the last of `ids`, read from the beginning. */
@@ -89,7 +94,7 @@ export class Generator {
     const bad = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= p.vocab)
     if (bad !== undefined)
       throw new RunError(`token id ${bad} is not in the vocabulary of ${p.vocab}`, { where: 'ids', fix: "Use the model's own tokenizer" })
-    let program = this.session.program('decode')
+    const out = new Recorder(this.gpu)
     for (let from = 0; from < ids.length; from += CHUNK) {
       const part = ids.slice(from, from + CHUNK)
       const withPrompt = this.#position === 0 && p.prompt > 0
@@ -99,15 +104,20 @@ export class Generator {
       p.position.value = this.#position
       p.ids.write(Uint32Array.from(part))
       p.positions.write(Uint32Array.from({ length: rows }, (_, i) => this.#position + i))
-      program = this.session.program(withPrompt ? 'first' : part.length === 1 ? 'decode' : 'read')
-      program.run()
+      this.session.program(withPrompt ? 'first' : part.length === 1 ? 'decode' : 'read').record(out)
+      if (from + CHUNK >= ids.length) out.encoder.copyBufferToBuffer(p.logits.buffer, 0, this.staging, 0, p.logitBytes)
+      out.flush()
       this.#position += rows
     }
-    return new Float32Array(await p.logits.read(0, p.vocab * 4))
+    await waitFor(this.staging.mapAsync(1 /* READ */))
+    const logits = new Float32Array(this.staging.getMappedRange().slice(0))
+    this.staging.unmap()
+    return logits
   }
 
   destroy(): void {
     this.session.destroy()
+    this.gpu.destroyBuffer(this.staging)
     for (const s of this.programs.own) s.destroy()
   }
 }
@@ -155,6 +165,10 @@ class Programs {
       { name: 'read', graph: this.#trace(CHUNK, false) },
       { name: 'decode', graph: this.#trace(1, false) },
     ]
+  }
+  /** Of one row of logits. */
+  get logitBytes(): number {
+    return this.vocab * 4
   }
   get storages(): Storage[] {
     return [...this.own, ...this.t.storages, ...(this.t.adapter?.params.storages() ?? [])]
