@@ -2,7 +2,8 @@
 Transformers, and compares the logits of the last position.
 
 Run from anywhere: python test/golden/check_exports.py MODEL [--keep FOLDER]
-MODEL is a folder with float weights, as ../shared/models/stories260K or public/starter, or the name of a small seeded one of absolute_models.py. Prints a table; exits 1 where a difference is above its
+MODEL is a folder with float weights, as ../shared/models/stories260K or public/starter, or the name of a small seeded one of
+absolute_models.py or decoders.py. Prints a table; exits 1 where a difference is above its
 TOLERANCE or a weight is missing. Needs Node beside torch, transformers and peft.
 """
 
@@ -13,9 +14,12 @@ import subprocess
 import sys
 import tempfile
 
-from absolute_models import TINY, tiny
+import absolute_models
+import decoders
 from check_export import logits_of
+from reference_model import model_of
 
+TINY = {**absolute_models.TINY, **decoders.TINY}
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Logits around 10, float32 on both sides: 1e-5 is expected. A merged weight is rounded to the type of the model's weights: 11 or 8 bits.
 TOLERANCE = {"float32": 3e-4, "float16": 1e-2, "bfloat16": 8e-2}
@@ -36,7 +40,7 @@ with tempfile.TemporaryDirectory() as temporary:
     model = pathlib.Path(args.model).resolve()
     if args.model in TINY:
         model = out / "model"
-        tiny(args.model, model)
+        model_of(*TINY[args.model]).float().save_pretrained(model)
     subprocess.run(["node", "scripts/run.mjs", "test/golden/check_exports.ts", str(model), str(out)], cwd=ROOT, check=True)
     done = json.loads((out / "cases.json").read_text())
     ids, failed = done["ids"], 0

@@ -38,7 +38,7 @@ FAMILIES = {
             rope_parameters={"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16}), "Qwen2ForCausalLM"),
     },
     "qwen3": {
-        "fields of Transformers 4, tied": v4("Qwen3ForCausalLM", "qwen3", attention_bias=False, head_dim=16, hidden_act="silu", max_window_layers=2, rms_norm_eps=1e-6,
+        "fields of Transformers 4, tied": v4("Qwen3ForCausalLM", "qwen3", attention_bias=False, head_dim=12, hidden_act="silu", max_window_layers=2, rms_norm_eps=1e-6,
             rope_scaling=None, rope_theta=1e6, sliding_window=None, tie_word_embeddings=True, use_sliding_window=False),
         "fields of Transformers 5, untied, attention biases, windows by layer types": v5(Qwen3Config(**SIZES, head_dim=20, attention_bias=True, use_sliding_window=True,
             sliding_window=3, layer_types=["sliding_attention", "full_attention"], rope_parameters={"rope_type": "linear", "rope_theta": 1e5, "factor": 2.0}), "Qwen3ForCausalLM"),
@@ -131,6 +131,9 @@ def write_gguf(family):
     w.write_tensors_to_file()
     w.close()
 
+
+# Models that check_exports.py can be asked for by name.
+TINY = {family: (list(FAMILIES[family].values())[index], index + 1) for family, (_, index) in GGUF.items()}
 
 if __name__ == "__main__":
     for family in sys.argv[1:] or FAMILIES:
