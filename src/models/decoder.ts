@@ -79,7 +79,7 @@ export function decoder(traits: DecoderTraits): ModelFamily<DecoderConfig> {
     ggufShift: (name) => (traits.onePlusNorms && name.endsWith('norm.weight') ? 1 : 0),
     params: (c) => params(traits, c),
     forward: (net, c) => {
-      const x = net.blocks(net.embed({ scale: c.embedScale }), c.layers, (h, i) => block(traits, net, c, i, h))
+      const x = net.blocks(net.embed({ scale: c.embedScale ?? 1 }), c.layers, (h, i) => block(traits, net, c, i, h))
       return net.rmsNorm(x, 'model.norm.weight')
     },
   }

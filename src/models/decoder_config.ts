@@ -10,8 +10,6 @@ const ACTIVATIONS = { silu: 'silu', gelu_pytorch_tanh: 'gelu_tanh' } as const
 export interface DecoderConfig extends ModelConfig {
   readonly biases: { readonly qkv: boolean; readonly output: boolean; readonly mlp: boolean }
   readonly activation: (typeof ACTIVATIONS)[keyof typeof ACTIVATIONS]
-  /** Factor on the embeddings. */
-  readonly embedScale: number
   /** Each layer's attention. */
   readonly attention: readonly AttentionSpec[]
 }

@@ -25,6 +25,8 @@ export interface ModelConfig extends Shape {
   readonly tied: boolean
   /** Rotary settings, in the order that `Network.attention` numbers them; none where positions are learned. */
   readonly ropes: readonly RopeConfig[]
+  /** Factor on the embeddings of tokens. Absent: 1. */
+  readonly embedScale?: number
   /** Logits are c tanh(x / c) with this c. Absent: as they are. */
   readonly logitSoftcap?: number
   readonly bosId: number | null

@@ -37,6 +37,17 @@ describe('a config that cannot be followed', () => {
       { max_position_embeddings: 8, rope_scaling: { type: 'llama3', factor: 2, low_freq_factor: 4, high_freq_factor: 4 } },
       /must be above low_freq_factor/,
     ],
+    [
+      'lists of another length',
+      { original_max_position_embeddings: 8, rope_scaling: { type: 'su', short_factor: [1, 2], long_factor: [1, 2] } },
+      /rope_scaling\.short_factor: 2 numbers for 32 rotated pairs/,
+    ],
+    [
+      'a list in words',
+      { original_max_position_embeddings: 8, rope_scaling: { type: 'longrope', short_factor: ['1'], long_factor: [1] } },
+      /short_factor: expected a list of numbers/,
+    ],
+    ['no list', { rope_scaling: { type: 'longrope', short_factor: [1] } }, /long_factor: missing, and longrope scaling needs it/],
     ['settings per layer type', { rope_parameters: { full_attention: { rope_theta: 1e6 } } }, /differ between layers/],
   ]
   it.each(bad)('%s', (_, config, message) => {

@@ -97,10 +97,11 @@ export class Adapter {
     const replacements = new Map<string, Float32Array<ArrayBuffer>>()
     const { method, bundle } = this
     if (method.slot === 'input') {
-      const { vocabSize } = bundle.config
+      const { vocabSize, embedScale = 1 } = bundle.config
       const width = embeddingSize(bundle.config)
       const table = bundle.params.find((p) => p.kind === 'table')!
-      const row = (id: number) => readFloats(bundle, table.name, [vocabSize, width], id, 1)
+      // What the model reads for a token: PEFT asks its embedding, and Gemma's multiplies.
+      const row = async (id: number) => (await readFloats(bundle, table.name, [vocabSize, width], id, 1)).map((v) => v * embedScale)
       const data = await method.initialise(this.options, width, vocabSize, row, uniformStream(seed, PROMPT_KEY))
       values.set(PROMPT_KEY, { shape: this.#promptEntry!.shape, data })
       return { values, replacements }

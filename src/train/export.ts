@@ -2,6 +2,7 @@
 import { RunError } from '../errors.ts'
 import { adapterConfigJson } from '../io/adapter_files.ts'
 import { fromFloat32 } from '../io/dequantize.ts'
+import type { Json } from '../models/family.ts'
 import type { TensorStream } from '../io/safetensors_writer.ts'
 import { writeSafetensors } from '../io/safetensors_writer.ts'
 import { numel } from '../tensor/graph.ts'
@@ -62,6 +63,11 @@ export async function adapterFiles(
 }
 const manifestFile = (m: Manifest): ExportItem => ({ name: 'etude_run.json', data: `${JSON.stringify(m, null, 2)}\n` })
 
+const json = (v: unknown): string => `${JSON.stringify(v, null, 2)}\n`
+/** Fields that Transformers 5 takes as floats alone: it refuses the 30 that JavaScript writes for 30.0. */
+const FLOATS = /"(initializer_range|init_std|rms_norm_eps|layer_norm_epsilon|(?:final|attn)_logit_softcapping)": (\d+)(?=[,\n])/g
+const configJson = (config: Json): string => json(config).replace(FLOATS, '"$1": $2.0')
+
 /** A whole model folder: the frozen model with an adapter merged in, or (`trained`) the trained parameters themselves. Weights are merged in f32 and stored
  * in the source's floating-point type; a block-quantised source becomes F16. */
 export function modelFiles(
@@ -100,10 +106,12 @@ export function modelFiles(
   })
   const dtype = types.has('F16') ? 'float16' : types.has('BF16') ? 'bfloat16' : 'float32'
   const { tokenizer, generationConfig } = bundle.files
-  const json = (v: unknown): string => `${JSON.stringify(v, null, 2)}\n`
   return [
     { name: 'model.safetensors', tensors },
-    { name: 'config.json', data: json({ ...bundle.rawConfig, ...('dtype' in bundle.rawConfig ? { dtype } : { torch_dtype: dtype }) }) },
+    {
+      name: 'config.json',
+      data: configJson({ ...bundle.rawConfig, ...('dtype' in bundle.rawConfig ? { dtype } : { torch_dtype: dtype }) }),
+    },
     ...(tokenizer
       ? [
           { name: 'tokenizer.json', data: json(tokenizer.tokenizer) },
