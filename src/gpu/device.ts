@@ -21,14 +21,17 @@ export interface GpuTraits {
   readonly maxInvocations: number
   /** Storage buffers a stage. */
   readonly storageBuffers: number
+  /** What tuning found; see TargetTraits. */
+  readonly matmuls?: TargetTraits['matmuls']
 }
 
 /** What ops choose kernels by. */
-export const targetOf = ({ software, subgroup, maxBindingSize, storageBuffers }: GpuTraits): TargetTraits => ({
+export const targetOf = ({ software, subgroup, maxBindingSize, storageBuffers, matmuls }: GpuTraits): TargetTraits => ({
   software,
   subgroup,
   maxBindingSize,
   storageBuffers,
+  ...(matmuls && { matmuls }),
 })
 
 /** Storage buffers a stage that every kernel of ours stays within. */

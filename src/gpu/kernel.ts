@@ -49,7 +49,13 @@ export interface TargetTraits {
   readonly storageBuffers?: number
   /** Other limits on how long work may take than those of gpu/pace.ts; null: none. */
   readonly pace?: Pace | null
+  /** What tuning found on this device, by class of product (src/kernels/matmul.ts); classes it did not come to are not there. */
+  readonly matmuls?: Readonly<Record<string, TunedMatmul>>
 }
+/** A matmul family and its sizes. */
+export type TunedMatmul =
+  | { readonly family: 'tile'; readonly BM: number; readonly BN: number; readonly BK: number; readonly TM: number; readonly TN: number }
+  | { readonly family: 'sgk'; readonly TM: number; readonly V: number }
 
 /** The erased form, for lists of kernels. */
 export interface AnyKernel {

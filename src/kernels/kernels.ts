@@ -2,7 +2,7 @@
 export { pointwiseKernel } from './pointwise.ts'
 export { matmulAnyKernel } from './matmul_any.ts'
 export { matmulSgkKernel } from './matmul_sgk.ts'
-export { matmulTileKernel } from './matmul_tile.ts'
+export { matmulPartsKernel, matmulTileKernel } from './matmul_tile.ts'
 export { matmulVecKernel } from './matmul_vec.ts'
 export { loraRowNormKernel } from './lora_row_norm.ts'
 export { columnSumKernel, normGradKernel, normKernel } from './norm.ts'

@@ -1,8 +1,8 @@
 /** @file Which matmul kernel, with which tile, for a device and a shape. The figures behind the choices: docs/adr/0002-matmul-families.md. */
-import type { TargetTraits } from '../gpu/kernel.ts'
+import type { TargetTraits, TunedMatmul } from '../gpu/kernel.ts'
 import { matmulAnyKernel } from './matmul_any.ts'
 import { matmulSgkKernel, sgkColumns } from './matmul_sgk.ts'
-import { matmulTileKernel } from './matmul_tile.ts'
+import { defaultTile, matmulTileKernel, splitOf, type Tile, TILES } from './matmul_tile.ts'
 import { matmulVecKernel, VEC_ROWS, vecShape } from './matmul_vec.ts'
 
 export type Layout = 'nt' | 'nn' | 'tn'
@@ -14,6 +14,8 @@ export interface MatmulShape {
   readonly K: number
   /** f32 b, no low-rank term. */
   readonly plain: boolean
+  /** b in blocks of few bits. */
+  readonly packed: boolean
   /** Everything that must be a multiple of 4 for vec4 loads of b and lb. */
   readonly aligned: boolean
   /** Rows of a begin at multiples of 4. */
@@ -28,30 +30,66 @@ export type MatmulChoice =
       readonly narrow: boolean
     }
   | { readonly kernel: typeof matmulVecKernel; readonly constants: ReturnType<typeof vecShape>; readonly vector: true }
-  | { readonly kernel: typeof matmulTileKernel; readonly constants: Readonly<Record<string, never>> }
+  | { readonly kernel: typeof matmulTileKernel; readonly constants: Tile & { readonly SPLIT: number } }
   | { readonly kernel: typeof matmulAnyKernel; readonly constants: Readonly<Record<string, never>> }
 
 /** Rows of a tile: the largest that the shape fills. */
 const rows = (M: number, most: number): number => [1, 2, 4, 8, 16, 32].find((t) => t >= M || t >= most)!
 
+/** Products that one choice serves: what is read how, and whether there are many rows. */
+export const matmulClass = ({ layout, packed, M }: Pick<MatmulShape, 'layout' | 'packed' | 'M'>): string =>
+  `${layout} ${packed ? 'packed' : 'float'} ${M <= 256 ? 'some' : 'many'}`
+
+/** Register tiles of `most` rows and `widest` columns (groups of columns) a lane, as far as the shape fills them. */
+function registerTile(SG: number, s: MatmulShape, most: number, widest: number): MatmulChoice | null {
+  const nt = s.layout === 'nt'
+  // Few columns (a low rank): 4 a lane would leave most lanes idle.
+  const narrow = !nt && s.N <= 2 * SG && s.plain
+  const single = nt || narrow
+  const fits = (v: number) => v === 1 || s.N >= sgkColumns(single, v, SG)
+  const V = [8, 4, 2, 1].find((v) => v <= (narrow ? 1 : widest) && fits(v))!
+  const startsAt = (columns: number) => s.segments.every((c) => c % columns === 0)
+  if (!startsAt(SG)) return null
+  const SPLIT = startsAt(sgkColumns(single, V, SG)) ? 0 : 1
+  return { kernel: matmulSgkKernel, constants: { TM: rows(s.M, most), V, SINGLE: single ? 1 : 0, SPLIT, SUBGROUP: SG }, narrow }
+}
+
+function workgroupTile(s: MatmulShape, tuned: Tile | null): MatmulChoice {
+  if (s.segments.some((c) => c % 4 > 0)) return { kernel: matmulAnyKernel, constants: {} }
+  const { BM, BN, BK, TM, TN } = tuned && s.M > tuned.BM / 2 && s.N > tuned.BN / 2 ? tuned : defaultTile(s.M, s.N)
+  const t = { BM, BN, BK, TM, TN }
+  // Gradients of weights: a small output over all rows of the batch.
+  return { kernel: matmulTileKernel, constants: { ...t, SPLIT: s.layout === 'tn' && s.plain ? splitOf(t, s.M, s.N, s.K) : 1 } }
+}
+
+/** What a device is tuned among for a class of products: at most 12. */
+export function matmulCandidates(target: TargetTraits): readonly TunedMatmul[] {
+  const { subgroup } = target
+  const tiles = TILES.map((t): TunedMatmul => ({ family: 'tile', ...t }))
+  const registers: TunedMatmul[] =
+    subgroup >= 4 && subgroup <= 32
+      ? [
+          { family: 'sgk', TM: 8, V: 1 },
+          { family: 'sgk', TM: 16, V: 2 },
+        ]
+      : []
+  return [...tiles, ...registers]
+}
+
 export function chooseMatmul(target: TargetTraits, s: MatmulShape): MatmulChoice {
   if (!s.aligned) return { kernel: matmulAnyKernel, constants: {} }
-  const SG = target.subgroup
-  if (target.software && SG > 0 && SG <= 16) {
-    const nt = s.layout === 'nt'
-    // Few columns (a low rank): 4 a lane would leave most lanes idle.
-    const narrow = !nt && s.N <= 2 * SG && s.plain
-    const single = nt || narrow
-    const TM = rows(s.M, SG < 8 ? 8 : 16)
-    const widest = narrow ? 1 : nt ? (SG < 8 ? 8 : 2) : SG < 8 ? 2 : 1
-    const fits = (v: number) => v === 1 || s.N >= sgkColumns(single, v, SG)
-    const V = [8, 4, 2, 1].find((v) => v <= widest && fits(v))!
-    const startsAt = (columns: number) => s.segments.every((c) => c % columns === 0)
-    const SPLIT = startsAt(sgkColumns(single, V, SG)) ? 0 : 1
-    if (startsAt(SG)) return { kernel: matmulSgkKernel, constants: { TM, V, SINGLE: single ? 1 : 0, SPLIT, SUBGROUP: SG }, narrow }
-    return { kernel: matmulTileKernel, constants: {} }
+  const { subgroup: SG, software } = target
+  const tuned = target.matmuls?.[matmulClass(s)]
+  if (tuned?.family === 'sgk' && SG > 0) {
+    const choice = registerTile(SG, s, tuned.TM, tuned.V)
+    if (choice) return choice
   }
-  if (s.layout === 'nt' && s.M <= VEC_ROWS && s.vectors)
+  if (software && !tuned && SG > 0 && SG <= 16) {
+    const few = SG < 8
+    const choice = registerTile(SG, s, few ? 8 : 16, s.layout === 'nt' ? (few ? 8 : 2) : few ? 2 : 1)
+    if (choice) return choice
+  }
+  if (!software && s.layout === 'nt' && s.M <= VEC_ROWS && s.vectors)
     return { kernel: matmulVecKernel, constants: vecShape(s.M, s.N, s.K), vector: true }
-  return { kernel: matmulTileKernel, constants: {} }
+  return workgroupTile(s, tuned?.family === 'tile' ? tuned : null)
 }

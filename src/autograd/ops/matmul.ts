@@ -2,7 +2,8 @@
 import { chooseMatmul, type Layout } from '../../kernels/matmul.ts'
 import type { MatmulFlag } from '../../kernels/matmul_common.ts'
 import { type Dim, isLive, ShapeError, type Scalar, type Tensor } from '../../tensor/graph.ts'
-import { weightFlag } from '../../kernels/weight_formats.ts'
+import { matmulPartsKernel } from '../../kernels/matmul_tile.ts'
+import { isPacked, weightFlag } from '../../kernels/weight_formats.ts'
 import type { Weight } from '../../tensor/weight.ts'
 
 /** A second product added to the first: NT: h [M, S R] (segment s of the columns reads its own R columns) @ lb [N, R]^T; NN: h [M, R] @ lb [R, N]. */
@@ -52,14 +53,16 @@ export function emitMatmul(m: MatmulCall): void {
   const inner = layout === 'nt' ? K : N
   const segments = lowRank && layout === 'nt' ? lowRank.segments : []
   if (lowRank && (m.alpha ?? 1) !== 1) throw new ShapeError('matmul', 'alpha 1 beside a low-rank term', c.shape)
+  const vectors = [lda, aOff].every((n) => !isLive(n) && n % 4 === 0)
   const choice = chooseMatmul(a.graph.target, {
     layout,
     M,
     N,
     K,
     plain: b.format === 'f32' && !lowRank,
+    packed: isPacked(b.format),
     aligned: [inner, ldb, bOff, ...(lowRank ? [layout === 'nt' ? lowRank.R : N] : [])].every((n) => n % 4 === 0),
-    vectors: [lda, aOff].every((n) => !isLive(n) && n % 4 === 0),
+    vectors,
     segments,
   })
   const flags: MatmulFlag[] = [
@@ -89,9 +92,28 @@ export function emitMatmul(m: MatmulCall): void {
   }
   const { graph } = a
   if ('narrow' in choice)
-    graph.call(choice.kernel, buffers, { ...uniforms, pair: 0, rope_cols: 0, mscale: 1 }, { flags: choice.narrow ? [...flags, 'narrow'] : flags, constants: choice.constants })
+    graph.call(
+      choice.kernel,
+      buffers,
+      { ...uniforms, pair: 0, rope_cols: 0, mscale: 1 },
+      { flags: choice.narrow ? [...flags, 'narrow'] : flags, constants: choice.constants },
+    )
   else if ('vector' in choice) graph.call(choice.kernel, buffers, uniforms, { flags, constants: choice.constants })
-  else graph.call(choice.kernel, buffers, uniforms, { flags })
+  else if ('BM' in choice.constants) {
+    const tileFlags = [...flags, ...(vectors ? (['a_vec4'] as const) : [])]
+    const { SPLIT } = choice.constants
+    if (SPLIT === 1) graph.call(choice.kernel, buffers, uniforms, { flags: tileFlags, constants: choice.constants })
+    else {
+      const parts = graph.node('matmul_parts', [SPLIT * M, N], [a], null, { rows: SPLIT * M })
+      const raw = { ...uniforms, ldc: N, c_off: 0, alpha: 1 }
+      graph.call(choice.kernel, { ...buffers, c: parts }, raw, {
+        flags: tileFlags.filter((f) => f !== 'accumulate'),
+        constants: choice.constants,
+      })
+      const sum = { M: m.M, N, ldc, c_off: cOff, parts: SPLIT, alpha: m.alpha ?? 1 }
+      graph.call(matmulPartsKernel, { p: parts, c }, sum, { flags: m.accumulate ? ['accumulate'] : [] })
+    }
+  } else graph.call(choice.kernel, buffers, uniforms, { flags })
 }
 
 /** An f32 tensor [rows, cols] as a matmul's b. */
