@@ -14,7 +14,7 @@ export interface MatmulShape {
   readonly K: number
   /** f32 b, no low-rank term. */
   readonly plain: boolean
-  /** b in blocks of few bits. */
+  /** b is quantised: its words hold 8 columns or inner steps. */
   readonly packed: boolean
   /** Everything that must be a multiple of 4 for vec4 loads of b and lb. */
   readonly aligned: boolean
@@ -86,7 +86,11 @@ export function chooseMatmul(target: TargetTraits, s: MatmulShape): MatmulChoice
   }
   if (software && !tuned && SG > 0 && SG <= 16) {
     const few = SG < 8
-    const choice = registerTile(SG, s, few ? 8 : 16, s.layout === 'nt' ? (few ? 8 : 2) : few ? 2 : 1)
+    const nt = s.layout === 'nt'
+    // A packed weight costs its decoding: more columns a lane (NT), two vec4s of a word (NN).
+    const most = few || (s.packed && nt) ? 8 : 16
+    const widest = nt ? (few ? 8 : s.packed ? 4 : 2) : few || s.packed ? 2 : 1
+    const choice = registerTile(SG, s, most, widest)
     if (choice) return choice
   }
   if (!software && s.layout === 'nt' && s.M <= VEC_ROWS && s.vectors)

@@ -87,8 +87,10 @@ function ntColumns(V: number, kk: number): string[] {
 }
 
 /** Loads of a frozen weight. Packed ones are decoded 8 at a time: along k (NT, where a lane's scales hold for a block), or along the columns of two vec4s. */
-function weightLoads(format: WeightFormat, nt: boolean, V: number): Pick<Phase, 'load' | 'outer'> {
+function weightLoads(format: WeightFormat, nt: boolean, V: number, SG: number): Pick<Phase, 'load' | 'outer'> {
   const packed = isPacked(format)
+  const quants = (bits: string, half: number): string =>
+    format === 'nf4' && SG >= 8 ? `nf4_shuffled(${bits}.x, ${half}u, nf4_codes)` : `quants(${bits}, ${half}u)`
   if (nt) {
     const load: Phase['load'] = (q, k) =>
       range(V).flatMap((v) => {
@@ -96,7 +98,7 @@ function weightLoads(format: WeightFormat, nt: boolean, V: number): Pick<Phase, 
         const bits = `bits${Math.floor(q / 2)}_${v}`
         return [
           ...(q % 2 === 0 ? [`let ${bits} = quant_bits((bn${v} + ${k}) >> 3u);`] : []),
-          `let w${v} = fma(quants(${bits}, ${q % 2}u), vec4f(dm${v}.x), vec4f(dm${v}.y));`,
+          `let w${v} = fma(${quants(bits, q % 2)}, vec4f(dm${v}.x), vec4f(dm${v}.y));`,
         ]
       })
     return {
@@ -104,20 +106,29 @@ function weightLoads(format: WeightFormat, nt: boolean, V: number): Pick<Phase, 
       outer: packed ? { every: layoutOf(format).block, load: range(V).map((v) => `let dm${v} = block_scale((bn${v} + k1) >> 2u);`) } : null,
     }
   }
-  const load: Phase['load'] = (q, k) =>
-    range(4).flatMap((kk) => {
-      const row = `min(${k} + ${kk}u, params.K - 1u)`
-      if (!packed || V % 2) return range(V).map((v) => `let w${v}_${kk} = load_w4((params.b_off + ${row} * params.ldb + col${v}) >> 2u);`)
-      // 8 columns lie in one block.
-      return range(V / 2).flatMap((p) => {
-        const id = `${q * 4 + kk}_${p}`
+  const row = (k: string, kk: number | string): string => `min(${k} + ${typeof kk === 'number' ? `${kk}u` : kk}, params.K - 1u)`
+  if (!packed || V % 2) {
+    const load: Phase['load'] = (_q, k) =>
+      range(4).flatMap((kk) => range(V).map((v) => `let w${v}_${kk} = load_w4((params.b_off + ${row(k, kk)} * params.ldb + col${v}) >> 2u);`))
+    return { load }
+  }
+  // Lanes whose columns lie in one block share its scales: each decodes those of other rows, and they exchange them.
+  const sharing = Math.min(4, SG, layoutOf(format).block / (4 * V))
+  const load: Phase['load'] = (q, k) => [
+    ...range(4 / sharing).map(
+      (i) => `let dm${q}_${i} = block_scale((params.b_off + ${row(k, `${i * sharing}u + lane % ${sharing}u`)} * params.ldb + col0) >> 2u);`,
+    ),
+    ...range(4).flatMap((kk) => [
+      `let dm_${q}_${kk} = subgroupShuffle(dm${q}_${Math.floor(kk / sharing)}, lane / ${sharing}u * ${sharing}u + ${kk % sharing}u);`,
+      ...range(V / 2).flatMap((p) => {
+        const bits = `bits${q * 4 + kk}_${p}`
         return [
-          `let at${id} = params.b_off + ${row} * params.ldb + col${2 * p};`,
-          `let bits${id} = quant_bits(at${id} >> 3u); let dm${id} = block_scale(at${id} >> 2u);`,
-          ...[0, 1].map((h) => `let w${2 * p + h}_${kk} = fma(quants(bits${id}, ${h}u), vec4f(dm${id}.x), vec4f(dm${id}.y));`),
+          `let ${bits} = quant_bits((params.b_off + ${row(k, kk)} * params.ldb + col${2 * p}) >> 3u);`,
+          ...[0, 1].map((h) => `let w${2 * p + h}_${kk} = fma(${quants(bits, h)}, vec4f(dm_${q}_${kk}.x), vec4f(dm_${q}_${kk}.y));`),
         ]
-      })
-    })
+      }),
+    ]),
+  ]
   return { load }
 }
 
@@ -149,6 +160,7 @@ function generate({ TM, V, SPLIT, SUBGROUP: SG }: Record<'TM' | 'V' | 'SPLIT' | 
   if (paired)
     for (const v of range(half))
       out.push(`let p${v} = wg.x * ${half * SG}u + ${v * SG}u; let at${v} = p${v} / params.pair * 2u * params.pair + p${v} % params.pair;`)
+  if (format === 'nf4' && SG >= 8) out.push('let nf4_codes = nf4_of_lane(lane);')
   for (const v of range(V)) {
     if (single)
       out.push(`let col${v} = ${start(v)} + lane; let bn${v} = params.b_off + min(col${v}, params.N - 1u)${narrow ? '' : ' * params.ldb'};`)
@@ -165,7 +177,7 @@ function generate({ TM, V, SPLIT, SUBGROUP: SG }: Record<'TM' | 'V' | 'SPLIT' | 
       {
         K: 'params.K',
         a: (i, k) => (tn ? `a[am${i} + ${k} * params.lda]` : `a[am${i} + ${k}]`),
-        ...(narrow ? { load: narrowLoads(V) } : weightLoads(format, single, V)),
+        ...(narrow ? { load: narrowLoads(V) } : weightLoads(format, single, V, SG)),
         vec4: single && !narrow,
         exact: packed && single,
       },
