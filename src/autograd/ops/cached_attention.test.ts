@@ -37,13 +37,13 @@ const shapes: Case[] = [
 
 const GPU: TargetTraits = { ...target, software: false, subgroup: 0 }
 /** Few new rows beside many keys, on a GPU: the keys are shared out. */
-const many = { heads: 6, kvHeads: 2, headDim: 64, T: 300, pieces: Array<number>(100).fill(3), traits: GPU }
+const many = { heads: 6, kvHeads: 2, headDim: 64, T: 520, pieces: Array<number>(130).fill(4), traits: GPU }
 const cases = [
   ...shapes,
-  { ...many, splits: 5 },
-  { ...many, splits: 5, softcap: 2, window: 100 },
-  { heads: 4, kvHeads: 1, headDim: 12, T: 70, pieces: [1, 5, 1, 63], traits: GPU, splits: 2 },
-  { heads: 2, kvHeads: 1, headDim: 256, T: 130, pieces: [1, 1, 63, 65], traits: GPU, splits: 2 },
+  { ...many, splits: 4 },
+  { ...many, splits: 4, softcap: 2, window: 200 },
+  { heads: 4, kvHeads: 1, headDim: 12, T: 270, pieces: [64, 64, 1, 64, 64, 13], traits: GPU, splits: 2 },
+  { heads: 2, kvHeads: 1, headDim: 256, T: 260, pieces: [1, 1, 63, 65, 65, 65], traits: GPU, splits: 2 },
   { heads: 6, kvHeads: 2, headDim: 64, T: 70, pieces: [64, 1, 5], traits: GPU, splits: 1, pairs: 32 },
   { heads: 2, kvHeads: 2, headDim: 40, T: 9, pieces: [4, 1, 3, 1], traits: GPU, splits: 1, pairs: 12 },
   { heads: 2, kvHeads: 2, headDim: 40, T: 9, pieces: [4, 1, 3, 1], traits: GPU, splits: 1, pairs: 6 },

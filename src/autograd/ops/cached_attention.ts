@@ -62,8 +62,11 @@ export function cachedAttention(qkv: Tensor, kCache: Tensor, vCache: Tensor, o: 
 
 /** Workgroups that fill a GPU. */
 const ENOUGH = 128
-/** Into how many shares to cut the keys, tiles of 64: until there are enough workgroups (Flash-Decoding, https://pytorch.org/blog/flash-decoding/). */
-const shares = (groups: number, capacity: number): number => Math.max(1, Math.min(16, Math.ceil(ENOUGH / groups), Math.ceil(capacity / 64)))
+/** Fewest keys, two tiles, that are worth a share and its part in a second dispatch. */
+const SHARE = 128
+/** Into how many shares to cut the keys: until there are enough workgroups (Flash-Decoding, https://pytorch.org/blog/flash-decoding/). */
+const shares = (groups: number, capacity: number): number =>
+  Math.max(1, Math.min(16, Math.ceil(ENOUGH / groups), Math.floor(capacity / SHARE)))
 
 /** Query heads that a workgroup serves: a divisor of the group, small enough for workgroup memory (16 KiB at headDim 256) and registers. */
 function sharedHeads({ heads, kvHeads, headDim }: Heads): number {
