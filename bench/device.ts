@@ -1,14 +1,15 @@
 /** @file A plain WebGPU device and the few lines around a compute pipeline that the bench's own kernels (naive matmul, peak) need. */
+import { waitFor } from '../src/gpu/wait.ts'
 
 let device: Promise<GPUDevice> | undefined
 
 /** One device for the bench's own kernels, with the adapter's limits. */
 export function benchDevice(): Promise<GPUDevice> {
   device ??= (async () => {
-    const adapter = await navigator.gpu.requestAdapter({ powerPreference: 'high-performance' })
+    const adapter = await waitFor(navigator.gpu.requestAdapter({ powerPreference: 'high-performance' }))
     if (!adapter) throw new Error('no WebGPU adapter')
     const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits
-    return adapter.requestDevice({ requiredLimits: { maxBufferSize, maxStorageBufferBindingSize } })
+    return waitFor(adapter.requestDevice({ requiredLimits: { maxBufferSize, maxStorageBufferBindingSize } }))
   })()
   return device
 }
@@ -33,7 +34,7 @@ export function kernel(device: GPUDevice, code: string, buffers: readonly GPUBuf
     for (let i = 0; i < times; i++) pass.dispatchWorkgroups(grid[0], grid[1])
     pass.end()
     device.queue.submit([encoder.finish()])
-    await device.queue.onSubmittedWorkDone()
+    await waitFor(device.queue.onSubmittedWorkDone())
   }
 }
 
@@ -42,7 +43,7 @@ export async function readFloats(device: GPUDevice, buffer: GPUBuffer): Promise<
   const encoder = device.createCommandEncoder()
   encoder.copyBufferToBuffer(buffer, 0, staging, 0, buffer.size)
   device.queue.submit([encoder.finish()])
-  await staging.mapAsync(GPUMapMode.READ)
+  await waitFor(staging.mapAsync(GPUMapMode.READ))
   const floats = new Float32Array(staging.getMappedRange().slice(0))
   staging.destroy()
   return floats

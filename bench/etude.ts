@@ -1,6 +1,7 @@
 /** @file The bench model in Etude: the engine that the studio runs, fed from memory as if from a safetensors folder. */
 import { product } from '../src/autograd/ops/matmul.ts'
 import { Gpu } from '../src/gpu/device.ts'
+import { waitFor } from '../src/gpu/wait.ts'
 import { openModel } from '../src/io/model_files.ts'
 import { fromBytes } from '../src/io/sources.ts'
 import { writeSafetensors } from '../src/io/safetensors_writer.ts'
@@ -145,7 +146,7 @@ export async function createMatmul({ M, N, K }: MatmulShape, a: Float32Array<Arr
   return {
     run: async (times) => {
       for (let i = 0; i < times; i++) program.run()
-      await gpu.device.queue.onSubmittedWorkDone()
+      await waitFor(gpu.device.queue.onSubmittedWorkDone())
     },
     read: () => program.read(c),
     dispose: () => gpu.destroy(),

@@ -1,24 +1,10 @@
 /** @file The bench page: puts one function on `window` that scripts/bench.mjs calls. All engines run here, in one page, one after another. */
+import { openModel, type ModelFiles } from '../src/io/model_files.ts'
+import { fromBlob } from '../src/io/sources.ts'
 import { installCounters } from './counters.ts'
 import { ENGINES } from './engines.ts'
-import { benchMatmuls } from './matmuls.ts'
-import { type Row, type Say } from './report.ts'
-import { benchSteps } from './steps.ts'
-
-export interface BenchOptions {
-  readonly only?: 'step' | 'matmul'
-  /** At least 5. */
-  readonly rounds: number
-  /** Engine ids; all of them when absent. */
-  readonly engines?: readonly string[]
-}
-
-export interface BenchResult {
-  readonly rows: readonly Row[]
-  /** Disagreements between engines and engines that failed, a line each. */
-  readonly problems: readonly string[]
-  readonly adapter: string
-}
+import type { Say } from './report.ts'
+import { type BenchOptions, type BenchResult, runSuite } from './suite.ts'
 
 declare global {
   interface Window {
@@ -30,29 +16,17 @@ declare global {
 
 installCounters()
 
-async function describeAdapter(): Promise<string> {
-  const adapter = await navigator.gpu?.requestAdapter({ powerPreference: 'high-performance' })
-  if (!adapter) throw new Error('this browser has no WebGPU adapter')
-  const { vendor, architecture, device, description } = adapter.info
-  return [vendor, architecture, device, description].filter(Boolean).join(' ')
+/** From the server that serves this page, which has it where it lies beside the checkout. */
+async function smollm2(): Promise<ModelFiles | null> {
+  const answer = await fetch('/bench-model/smollm2.gguf')
+  if (!answer.ok || answer.headers.get('content-type') !== 'application/octet-stream') return null
+  const name = answer.headers.get('x-file-name') ?? 'smollm2.gguf'
+  return openModel(new Map([[name, fromBlob(await answer.blob(), name)]]), name)
 }
 
-window.runBench = async ({ only, rounds, engines = Object.keys(ENGINES) }) => {
-  const say: Say = (line) => (window.benchSay ? window.benchSay(line) : console.log(line))
-  const adapter = await describeAdapter()
-  const rows: Row[] = []
-  const problems: string[] = []
-  if (only !== 'matmul') {
-    for (const method of ['lora', 'full'] as const) rows.push(...(await benchSteps(method, engines, rounds, say, problems)))
-  }
-  if (only !== 'step')
-    rows.push(
-      ...(await benchMatmuls(
-        engines.filter((e) => e !== 'naive'),
-        rounds,
-        say,
-        problems,
-      )),
-    )
-  return { rows, problems, adapter }
-}
+window.runBench = (options) =>
+  runSuite(options, {
+    engines: Object.keys(ENGINES),
+    say: (line) => (window.benchSay ? window.benchSay(line) : console.log(line)),
+    smollm2,
+  })

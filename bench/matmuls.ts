@@ -4,7 +4,7 @@
  */
 import { ENGINES, type Matmul, type MatmulShape } from './engines.ts'
 import { random } from './model.ts'
-import { callsFor, measurePeak } from './peak.ts'
+import { callsFor, type Peak } from './peak.ts'
 import { median, rateRow, type Row, type Say } from './report.ts'
 
 const SHAPES: readonly MatmulShape[] = [
@@ -26,13 +26,7 @@ interface Runner {
   readonly ms: number[]
 }
 
-async function benchShape(
-  shape: MatmulShape,
-  engines: readonly string[],
-  rounds: number,
-  peak: number,
-  problems: string[],
-): Promise<Row[]> {
+async function benchShape(shape: MatmulShape, engines: readonly string[], rounds: number, peak: Peak, problems: string[]): Promise<Row[]> {
   const { M, N, K } = shape
   const name = `matmul-${M}x${N}x${K}`
   const next = random(7)
@@ -66,19 +60,16 @@ async function benchShape(
   return runners.map(({ engine, matmul, ms }) => {
     matmul.dispose()
     const gflops = (2 * M * N * K) / median(ms) / 1e6
-    return rateRow(name, engine, median(ms), { gflops, percent_of_peak: (100 * gflops) / peak })
+    const rates = { gflops, peak_gflops: peak.gflops, percent_of_peak: (100 * gflops) / peak.gflops }
+    return rateRow('matmul', engine, median(ms), { m: M, n: N, k: K, layout: 'nn', dtype: 'f32', ...rates })
   })
 }
 
-export async function benchMatmuls(engines: readonly string[], rounds: number, say: Say, problems: string[]): Promise<Row[]> {
-  const peak = await measurePeak()
-  say(`peak: ${peak.gflops.toFixed(1)} GFLOP/s f32, ${peak.gbPerSecond.toFixed(1)} GB/s`)
-  const rows = [
-    rateRow('peak-fma', 'adapter', peak.fmaMs, { gflops: peak.gflops }),
-    rateRow('peak-copy', 'adapter', peak.copyMs, { gb_per_s: peak.gbPerSecond }),
-  ]
+export async function benchMatmuls(engines: readonly string[], rounds: number, peak: Peak, say: Say, problems: string[]): Promise<Row[]> {
+  const rows: Row[] = []
+  const others = engines.filter((e) => e !== 'naive')
   for (const shape of SHAPES) {
-    const measured = await benchShape(shape, ['naive', ...engines], rounds, peak.gflops, problems)
+    const measured = await benchShape(shape, ['naive', ...others], rounds, peak, problems)
     say(`matmul ${shape.M}x${shape.N}x${shape.K}: ${measured.map((r) => `${r.engine} ${r.gflops!.toFixed(1)} GFLOP/s`).join(', ')}`)
     rows.push(...measured)
   }

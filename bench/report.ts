@@ -1,8 +1,9 @@
 /** @file What the bench measures, as rows: a case and an engine a row. Shared by all cases; the command prints and writes them. */
 
 export interface Row {
-  /** `lora-step`, `full-step`, `matmul-MxNxK`, `peak-fma`, `peak-copy`. */
+  /** `lora-step`, `full-step`, `matmul`, `adamw`, `smollm2-lora-BxT`, `sweep-sequence|batch|rank`, `peak-fma`, `peak-copy`. */
   readonly case: string
+  /** A peer's name, `etude`, `etude-tile` (its kernel for adapters that nothing is known of), `naive`, or `adapter` for what the adapter itself can do. */
   readonly engine: string
   /** Median wall time, in milliseconds, from the call to the value read back (steps) or to the GPU's last dispatch (the others). */
   readonly ms: number
@@ -14,10 +15,35 @@ export interface Row {
   readonly tokens_per_s: number | null
   readonly gflops?: number
   readonly gb_per_s?: number
-  /** Percent of the adapter's measured FMA rate. */
+  /** The adapter's measured FMA rate, of the same run, and how much of it was reached; for `adamw`, of its measured copy rate. */
+  readonly peak_gflops?: number
   readonly percent_of_peak?: number
   readonly first_loss?: number
   readonly last_loss?: number
+
+  /** Of a product: C [m, n], k products a sum; as in src/kernels/matmul.ts, and the format of the weight. */
+  readonly m?: number
+  readonly n?: number
+  readonly k?: number
+  readonly layout?: 'nt' | 'nn' | 'tn'
+  readonly dtype?: string
+
+  /** Of a step: what it was planned with (src/train/run_config.ts). */
+  readonly batch?: number
+  readonly seq?: number
+  readonly rank?: number
+  readonly base?: string
+  readonly policy?: string
+  /** Weights that the step ran on: the real ones, or random ones of the same shapes. */
+  readonly weights?: 'real' | 'random'
+  /** 10⁹ operations that the step's arithmetic needs (bench/flops.ts); what a policy computes twice counts once. */
+  readonly gflop?: number
+}
+
+/** Operations a second of a step of `gflop`, and their share of what the adapter can do. */
+export function shareOf(gflop: number, ms: number, peak: { readonly gflops: number }): Partial<Row> {
+  const gflops = (1000 * gflop) / ms
+  return { gflop, gflops, peak_gflops: peak.gflops, percent_of_peak: (100 * gflops) / peak.gflops }
 }
 
 /** Says a line of progress. */

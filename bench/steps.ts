@@ -3,9 +3,12 @@
  * losses part are reported, so that nothing is timed that does not do the same work.
  */
 import { ENGINES } from './engines.ts'
+import { benchBundle } from './etude.ts'
+import { stepFlops } from './flops.ts'
 import { peakBytes, setOwner, takeCounts, type Counts } from './counters.ts'
-import { makeBatch, makeWeights, BATCH, SEQ, type Method, type Trainer } from './model.ts'
-import { median, type Row, type Say } from './report.ts'
+import { makeBatch, makeWeights, BATCH, LORA, SEQ, type Method, type Trainer } from './model.ts'
+import type { Peak } from './peak.ts'
+import { median, shareOf, type Row, type Say } from './report.ts'
 
 /** First losses come from the same weights and differ by rounding alone (PyTorch's own f32 noise on this model is about 1e-6). */
 const FIRST_LOSS_TOLERANCE = 1e-3
@@ -73,8 +76,20 @@ function lossDifferences(runners: readonly Runner[]): { first: number; all: numb
   return { first: worst(runners.map((r) => Math.abs(r.losses[0] - runners[0].losses[0]))), all: worst(differences) }
 }
 
+/** The arithmetic of the bench model's LoRA step, in 10⁹ operations. */
+async function loraGflop(): Promise<number> {
+  return stepFlops(await benchBundle(makeWeights()), { batch: BATCH, seq: SEQ, labelled: makeBatch(0).tokens, rank: LORA.r }) / 1e9
+}
+
 /** The step cases of one method, a row an engine; `problems` gains a line for each disagreement. */
-export async function benchSteps(method: Method, engines: readonly string[], rounds: number, say: Say, problems: string[]): Promise<Row[]> {
+export async function benchSteps(
+  method: Method,
+  engines: readonly string[],
+  rounds: number,
+  peak: Peak,
+  say: Say,
+  problems: string[],
+): Promise<Row[]> {
   const runners = await startAll(method, engines, say, problems)
   for (let round = 0; round < rounds; round++) {
     for (let i = 0; i < runners.length; i++) {
@@ -88,10 +103,12 @@ export async function benchSteps(method: Method, engines: readonly string[], rou
   say(`${method} step: losses of all engines differ by at most ${first.toExponential(1)} in the first step, ${all.toExponential(1)} in any`)
   if (!(first <= FIRST_LOSS_TOLERANCE))
     problems.push(`${method} step: first losses differ by ${first}: ${runners.map((r) => `${r.engine} ${r.losses[0]}`).join(', ')}`)
+  const gflop = method === 'lora' ? await loraGflop() : null
   const rows = runners.map((r): Row => ({
     case: `${method}-step`,
     engine: r.engine,
     ms: median(r.ms),
+    ...(gflop !== null && shareOf(gflop, median(r.ms), peak)),
     dispatches: r.counts.dispatches,
     submits: r.counts.submits,
     planned_bytes: r.trainer.plannedBytes ?? null,

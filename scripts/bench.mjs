@@ -1,17 +1,35 @@
 /**
  * @file `npm run bench`: serves bench/index.html, opens it in Chromium, runs every engine there in the same page and prints the tables. Uses the GPU where
- * there is one, otherwise a Chromium on lavapipe, otherwise SwiftShader.
+ * there is one, otherwise a Chromium on lavapipe, otherwise SwiftShader. With --node it runs in Node instead.
  */
-import { writeFileSync } from 'node:fs'
-import { cpus } from 'node:os'
-import { resolve } from 'node:path'
+import { spawnSync } from 'node:child_process'
+import { createReadStream, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { cpus, tmpdir } from 'node:os'
+import { basename, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { ROOT, ensureBrowser, ensureDependencies, ensureVulkan, probeAdapter, say } from './install.mjs'
+import { benchTables } from './bench_table.mjs'
+import { ROOT, ensureBrowser, ensureDependencies, ensureVulkan, findLavapipe, findSwiftShader, probeAdapter, say } from './install.mjs'
+
+const PARTS = [
+  'step',
+  'matmul',
+  'adamw',
+  'smollm2',
+  'sweep',
+  'smollm2-lora-1x128',
+  'smollm2-lora-1x256',
+  'smollm2-lora-4x256',
+  'smollm2-lora-1x4096',
+]
+const SMOLLM2 = resolve(ROOT, '../shared/models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf')
 
 const USAGE = `usage: npm run bench [-- options]
-  --only step|matmul   only the training steps, or only the matmul shapes
+  --only <part,part>   step (the bench model, beside the peers), matmul, adamw, smollm2 (SmolLM2-135M), sweep (cost by length, batch and rank), one of
+                       SmolLM2's cases by its name, or smollm2-lora-1x4096 (minutes on a software adapter; only where it is asked for). Default: all else
   --rounds <n>         measured rounds in which the engines take turns, 5 or more (default 7)
   --engines <a,b>      only these engines
+  --node               without a browser, on Dawn in Node: for a GPU that no browser can reach. Peers are left out
+  --model <file.gguf>  SmolLM2-135M's weights (default: those beside the checkout, or random ones of its shapes)
   --adapter <which>    gpu, lavapipe or swiftshader (default: the first of them that is there)
   --json <file>        also write the result as JSON
   --help               this text
@@ -22,7 +40,16 @@ function readOptions() {
   const text = { type: 'string' }
   try {
     const { values } = parseArgs({
-      options: { only: text, rounds: text, engines: text, adapter: text, json: text, help: { type: 'boolean' } },
+      options: {
+        only: text,
+        rounds: text,
+        engines: text,
+        adapter: text,
+        json: text,
+        model: text,
+        node: { type: 'boolean' },
+        help: { type: 'boolean' },
+      },
     })
     if (values.help) {
       process.stdout.write(USAGE)
@@ -30,10 +57,14 @@ function readOptions() {
     }
     const rounds = Number(values.rounds ?? 7)
     if (!Number.isInteger(rounds) || rounds < 5) throw new Error(`--rounds wants a whole number of 5 or more, not ${values.rounds}`)
-    if (values.only && !['step', 'matmul'].includes(values.only)) throw new Error(`--only wants step or matmul, not ${values.only}`)
+    const only = values.only?.split(',')
+    const unknown = only?.find((part) => !PARTS.includes(part))
+    if (unknown !== undefined) throw new Error(`--only wants some of ${PARTS.join(', ')}, not ${unknown}`)
+    if (values.model && !existsSync(values.model)) throw new Error(`--model: there is no ${values.model}`)
     if (values.adapter && !['gpu', 'lavapipe', 'swiftshader'].includes(values.adapter))
       throw new Error(`--adapter: unknown ${values.adapter}`)
-    return { ...values, rounds, engines: values.engines?.split(',') }
+    const model = values.model ? resolve(values.model) : existsSync(SMOLLM2) ? SMOLLM2 : null
+    return { ...values, only, rounds, model, engines: values.engines?.split(',') }
   } catch (error) {
     process.stderr.write(`${error.message}\n${USAGE}`)
     process.exit(2)
@@ -68,12 +99,31 @@ async function chooseAdapter(wanted) {
   return { browser, args: software, name: 'SwiftShader' }
 }
 
-async function serve() {
+/** Hands the page SmolLM2's file; the page itself asks nobody else for anything. */
+const modelPlugin = (file) => ({
+  name: 'etude:bench-model',
+  configureServer: ({ middlewares }) => {
+    middlewares.use('/bench-model/smollm2.gguf', (_, response) => {
+      if (!file) {
+        response.statusCode = 404
+        response.end()
+        return
+      }
+      response.setHeader('Content-Type', 'application/octet-stream')
+      response.setHeader('Content-Length', statSync(file).size)
+      response.setHeader('X-File-Name', basename(file))
+      createReadStream(file).pipe(response)
+    })
+  },
+})
+
+async function serve(model) {
   const { createServer } = await import('vite')
   const server = await createServer({
     root: ROOT,
     configFile: false,
     logLevel: 'error',
+    plugins: [modelPlugin(model)],
     cacheDir: resolve(ROOT, 'node_modules/.cache/bench'),
     optimizeDeps: {
       noDiscovery: true,
@@ -93,73 +143,11 @@ async function serve() {
   return server
 }
 
-const bytes = (n) => (n === null ? '' : `${(n / 1e6).toFixed(1)} MB`)
-const count = (n) => (n === null ? '' : String(n))
-
-/** Rows as a Markdown table; an engine's speed-up is over the fastest peer of its case. */
-function table(rows) {
-  const steps = rows.filter((r) => r.case.endsWith('-step'))
-  const rates = rows.filter((r) => !r.case.endsWith('-step'))
-  const line = (cells) => `| ${cells.join(' | ')} |`
-  const render = (head, body) => [line(head), line(head.map(() => '---')), ...body.map(line)].join('\n')
-  const parts = []
-  if (steps.length > 0) {
-    const head = ['case', 'engine', 'ms', 'tokens/s', 'dispatches', 'submits', 'planned', 'allocated', 'first loss']
-    parts.push(
-      render(
-        head,
-        steps.map((r) => [
-          r.case,
-          r.engine,
-          r.ms.toFixed(1),
-          r.tokens_per_s.toFixed(0),
-          count(r.dispatches),
-          count(r.submits),
-          bytes(r.planned_bytes),
-          bytes(r.allocated_bytes),
-          r.first_loss.toFixed(5),
-        ]),
-      ),
-    )
-    parts.push(comparisons(steps).join('\n'))
-  }
-  if (rates.length > 0) {
-    const body = rates.map((r) => [
-      r.case,
-      r.engine,
-      r.ms.toFixed(3),
-      r.gflops?.toFixed(1) ?? '',
-      r.gb_per_s?.toFixed(1) ?? '',
-      r.percent_of_peak ? `${r.percent_of_peak.toFixed(0)} %` : '',
-    ])
-    parts.push(render(['case', 'engine', 'ms', 'GFLOP/s', 'GB/s', 'of peak'], body))
-  }
-  return parts.join('\n\n')
-}
-
-/** Etude against the faster peer in each case, and each engine's LoRA step against its full step. */
-function comparisons(steps) {
-  const ms = (name, engine) => steps.find((r) => r.case === name && r.engine === engine)?.ms
-  const lines = []
-  for (const name of new Set(steps.map((r) => r.case))) {
-    const peers = steps.filter((r) => r.case === name && r.engine !== 'etude')
-    const fastest = peers.toSorted((a, b) => a.ms - b.ms)[0]
-    if (fastest && ms(name, 'etude'))
-      lines.push(`${name}: etude is ${(fastest.ms / ms(name, 'etude')).toFixed(2)} times as fast as ${fastest.engine}.`)
-  }
-  for (const engine of new Set(steps.map((r) => r.engine))) {
-    const ratio = ms('lora-step', engine) / ms('full-step', engine)
-    if (ratio) lines.push(`${engine}: LoRA step / full step = ${ratio.toFixed(2)}.`)
-  }
-  return lines
-}
-
-const options = readOptions()
-try {
-  ensureDependencies()
+/** The result of bench/main.ts in Chromium, with what it ran on. */
+async function runInPage({ only, rounds, engines, adapter: wanted, model }) {
   const { chromium } = await import('@playwright/test')
-  const adapter = await chooseAdapter(options.adapter)
-  const server = await serve()
+  const adapter = await chooseAdapter(wanted)
+  const server = await serve(model)
   const browser = await chromium.launch({
     executablePath: adapter.browser,
     args: adapter.args,
@@ -172,23 +160,43 @@ try {
     await page.exposeFunction('benchSay', say)
     await page.goto(`http://127.0.0.1:${server.config.server.port}/bench/index.html`)
     await page.waitForFunction(() => 'runBench' in window, null, { timeout: 120_000 })
-    const {
-      rows,
-      problems,
-      adapter: found,
-    } = await page.evaluate((o) => window.runBench(o), { only: options.only, rounds: options.rounds, engines: options.engines })
-    const machine = `${cpus()[0]?.model.trim() ?? process.arch}, ${cpus().length} threads, ${process.platform} ${process.arch}`
-    const report = { machine, adapter: adapter.name ?? found, rows }
-    process.stdout.write(
-      `Machine: ${report.machine}\nAdapter: ${report.adapter}\nBrowser: Chromium ${browser.version()}\n\n${table(rows)}\n`,
-    )
-    for (const problem of problems) say(`PROBLEM: ${problem}`)
-    if (options.json) writeFileSync(options.json, `${JSON.stringify(report, null, 1)}\n`)
-    process.exitCode = problems.length > 0 ? 1 : 0
+    const result = await page.evaluate((o) => window.runBench(o), { only, rounds, engines })
+    return { ...result, adapter: adapter.name ?? result.adapter, host: `Chromium ${browser.version()}` }
   } finally {
     await browser.close()
     await server.close()
   }
+}
+
+/** The result of bench/node.ts. */
+function runInNode({ only, rounds, engines, adapter, model }) {
+  const folder = mkdtempSync(join(tmpdir(), 'etude-bench-'))
+  const file = join(folder, 'result.json')
+  const wanted = adapter ?? 'gpu'
+  const icd = wanted === 'gpu' ? ensureVulkan().icd : wanted === 'lavapipe' ? findLavapipe() : findSwiftShader()
+  try {
+    const args = ['scripts/run.mjs', 'bench/node.ts', JSON.stringify({ only, rounds, engines }), file, ...(model ? [model] : [])]
+    const { status } = spawnSync(process.execPath, args, {
+      cwd: ROOT,
+      stdio: ['ignore', 2, 2],
+      env: { ...process.env, ...(icd ? { VK_ICD_FILENAMES: icd } : {}) },
+    })
+    if (status !== 0) throw new Error('the bench in Node failed: see its output above')
+    return { ...JSON.parse(readFileSync(file, 'utf8')), host: `Node ${process.version}, Dawn` }
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+const options = readOptions()
+try {
+  ensureDependencies()
+  const { rows, problems, adapter, host } = await (options.node ? runInNode(options) : runInPage(options))
+  const machine = `${cpus()[0]?.model.trim() ?? process.arch}, ${cpus().length} threads, ${process.platform} ${process.arch}`
+  process.stdout.write(`Machine: ${machine}\nAdapter: ${adapter}\nHost: ${host}\n\n${benchTables(rows)}\n`)
+  for (const problem of problems) say(`PROBLEM: ${problem}`)
+  if (options.json) writeFileSync(options.json, `${JSON.stringify({ machine, adapter, host, rows }, null, 1)}\n`)
+  process.exitCode = problems.length > 0 ? 1 : 0
 } catch (error) {
   say(error instanceof Error ? error.message : String(error))
   process.exitCode = 1

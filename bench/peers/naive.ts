@@ -2,7 +2,26 @@
 import { benchDevice, kernel, readFloats, storageBuffer } from '../device.ts'
 import { type Matmul, type MatmulShape } from '../engines.ts'
 
-export async function createMatmul({ M, N, K }: MatmulShape, a: Float32Array<ArrayBuffer>, b: Float32Array<ArrayBuffer>): Promise<Matmul> {
+export type Layout = 'nt' | 'nn' | 'tn'
+/** Where the operands of one product lie: a [M, K] or (tn) [K, M]; b [K, N] or (nt) [N, K]. */
+const A_AT = {
+  nt: (_: MatmulShape, K: number) => `id.y * ${K}u + k`,
+  nn: (_: MatmulShape, K: number) => `id.y * ${K}u + k`,
+  tn: ({ M }: MatmulShape) => `k * ${M}u + id.y`,
+}
+const B_AT = {
+  nt: (_: number, K: number) => `id.x * ${K}u + k`,
+  nn: (N: number) => `k * ${N}u + id.x`,
+  tn: (N: number) => `k * ${N}u + id.x`,
+}
+
+export async function naiveMatmul(
+  layout: Layout,
+  shape: MatmulShape,
+  a: Float32Array<ArrayBuffer>,
+  b: Float32Array<ArrayBuffer>,
+): Promise<Matmul> {
+  const { M, N, K } = shape
   const device = await benchDevice()
   const buffers = [storageBuffer(device, a), storageBuffer(device, b), storageBuffer(device, M * N * 4)]
   const code = `
@@ -12,7 +31,7 @@ export async function createMatmul({ M, N, K }: MatmulShape, a: Float32Array<Arr
 @compute @workgroup_size(8, 8) fn main(@builtin(global_invocation_id) id: vec3u) {
   if (id.x >= ${N}u || id.y >= ${M}u) { return; }
   var sum = 0.0;
-  for (var k = 0u; k < ${K}u; k++) { sum += a[id.y * ${K}u + k] * b[k * ${N}u + id.x]; }
+  for (var k = 0u; k < ${K}u; k++) { sum += a[${A_AT[layout](shape, K)}] * b[${B_AT[layout](N, K)}]; }
   c[id.y * ${N}u + id.x] = sum;
 }`
   const run = kernel(device, code, buffers, [Math.ceil(N / 8), Math.ceil(M / 8)])
@@ -24,3 +43,6 @@ export async function createMatmul({ M, N, K }: MatmulShape, a: Float32Array<Arr
     },
   }
 }
+
+export const createMatmul = (shape: MatmulShape, a: Float32Array<ArrayBuffer>, b: Float32Array<ArrayBuffer>): Promise<Matmul> =>
+  naiveMatmul('nn', shape, a, b)

@@ -58,13 +58,15 @@ export interface GpuSource {
   close(gpu: Gpu): void
 }
 
-/** A device. Throws GpuError, saying what to install, where there is none. */
-async function openGpu(): Promise<Gpu> {
+/** WebGPU in this process, as `navigator.gpu` is in a page. Throws GpuError, saying what to install, where there is no adapter. */
+export async function nodeGpu(): Promise<GPU> {
   prepareEnvironment()
   setWaiter(sleepingWaiter())
-  found ??= await findInstance()
-  return Gpu.request(found)
+  return (found ??= await findInstance())
 }
+
+/** A device. Throws GpuError, saying what to install, where there is none. */
+const openGpu = async (): Promise<Gpu> => Gpu.request(await nodeGpu())
 
 /** A device of its own for each command. */
 export const NODE_GPU: GpuSource = {

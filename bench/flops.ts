@@ -1,0 +1,30 @@
+/** @file The arithmetic of a LoRA step, counted from the shapes: what a step's time is held against. */
+import { embeddingSize } from '../src/models/family.ts'
+import type { ModelBundle } from '../src/train/bundle.ts'
+
+export interface StepShape {
+  readonly batch: number
+  /** Tokens a row, none of them padding. */
+  readonly seq: number
+  /** Tokens of a step that have a label. */
+  readonly labelled: number
+  /** LoRA's, on every linear layer. */
+  readonly rank: number
+}
+
+/**
+ * Operations of one step of LoRA on all linear layers (a multiplication and an addition are two). Counted: every frozen matrix forward and backward, but
+ * backward not where nothing trained comes before it; the head over labelled rows; causal attention, two products forward and five backward (scores are
+ * computed again there, as no implementation keeps them); both factors of LoRA forward, backward and their gradients. Not counted: norms, activations,
+ * the optimizer, and whatever a policy computes twice to save memory.
+ */
+export function stepFlops({ params, config }: Pick<ModelBundle, 'params' | 'config'>, { batch, seq, labelled, rank }: StepShape): number {
+  const tokens = batch * seq
+  const linears = params.filter((p) => p.kind === 'linear')
+  const size = linears.reduce((n, p) => n + p.rows * p.cols, 0)
+  const low = linears.reduce((n, p) => n + rank * (p.rows + p.cols), 0)
+  const first = linears.filter((p) => p.group === linears[0].group).reduce((n, p) => n + p.rows * p.cols, 0)
+  const head = config.vocabSize * embeddingSize(config)
+  const attention = 7 * batch * seq * seq * config.heads * config.headDim * config.layers
+  return 2 * tokens * (2 * size - first + 3 * low) + 2 * labelled * 2 * head + attention
+}

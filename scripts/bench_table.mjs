@@ -1,0 +1,82 @@
+/** @file The bench's rows as Markdown tables, for the terminal and for bench/results/*.md. */
+
+const line = (cells) => `| ${cells.join(' | ')} |`
+const render = (head, body) => (body.length === 0 ? null : [line(head), line(head.map(() => '---')), ...body.map(line)].join('\n'))
+const bytes = (n) => (n === null ? '' : `${(n / 1e6).toFixed(1)} MB`)
+const whole = (n) => (n === null ? '' : String(n))
+const fixed = (n, digits) => (n === undefined || n === null ? '' : n.toFixed(digits))
+const percent = (n) => (n === undefined ? '' : `${n.toFixed(0)} %`)
+
+/** Training steps of the bench model, an engine a row. */
+function steps(rows) {
+  const head = ['case', 'engine', 'ms', 'tokens/s', 'GFLOP/s', 'of peak', 'dispatches', 'submits', 'planned', 'allocated', 'first loss']
+  const cells = (r) => [
+    r.case,
+    r.engine,
+    r.ms.toFixed(1),
+    r.tokens_per_s.toFixed(0),
+    fixed(r.gflops, 1),
+    percent(r.percent_of_peak),
+    whole(r.dispatches),
+    whole(r.submits),
+    bytes(r.planned_bytes),
+    bytes(r.allocated_bytes),
+    r.first_loss.toFixed(5),
+  ]
+  return render(head, rows.map(cells))
+}
+
+/** Steps of one engine at many sizes. */
+function sized(rows) {
+  const head = ['case', 'base', 'policy', 'rows x tokens', 'rank', 'ms', 'tokens/s', 'GFLOP', 'GFLOP/s', 'of peak']
+  const memory = ['dispatches', 'submits', 'planned', 'allocated']
+  const cells = (r) => [
+    r.weights ? `${r.case} (${r.weights} weights)` : r.case,
+    r.base,
+    r.policy,
+    `${r.batch}x${r.seq}`,
+    whole(r.rank),
+    r.ms.toFixed(0),
+    r.tokens_per_s.toFixed(0),
+    fixed(r.gflop, 1),
+    fixed(r.gflops, 1),
+    percent(r.percent_of_peak),
+    whole(r.dispatches),
+    whole(r.submits),
+    bytes(r.planned_bytes),
+    bytes(r.allocated_bytes),
+  ]
+  return render([...head, ...memory], rows.map(cells))
+}
+
+/** Everything else: rates. */
+function rates(rows) {
+  const name = (r) => (r.case === 'matmul' ? `matmul ${r.layout} ${r.m}x${r.n}x${r.k} ${r.dtype}` : r.case)
+  const cells = (r) => [name(r), r.engine, r.ms.toFixed(3), fixed(r.gflops, 1), fixed(r.gb_per_s, 1), percent(r.percent_of_peak)]
+  return render(['case', 'engine', 'ms', 'GFLOP/s', 'GB/s', 'of peak'], rows.map(cells))
+}
+
+/** Etude against the faster peer in each case, and each engine's LoRA step against its full step. */
+function comparisons(rows) {
+  const ms = (name, engine) => rows.find((r) => r.case === name && r.engine === engine)?.ms
+  const lines = []
+  for (const name of new Set(rows.map((r) => r.case))) {
+    const peers = rows.filter((r) => r.case === name && r.engine !== 'etude')
+    const fastest = peers.toSorted((a, b) => a.ms - b.ms)[0]
+    if (fastest && ms(name, 'etude'))
+      lines.push(`${name}: etude is ${(fastest.ms / ms(name, 'etude')).toFixed(2)} times as fast as ${fastest.engine}.`)
+  }
+  for (const engine of new Set(rows.map((r) => r.engine))) {
+    const ratio = ms('lora-step', engine) / ms('full-step', engine)
+    if (ratio) lines.push(`${engine}: LoRA step / full step = ${ratio.toFixed(2)}.`)
+  }
+  return lines.length > 0 ? lines.join('\n') : null
+}
+
+/** @param rows of bench/report.ts. */
+export function benchTables(rows) {
+  const step = rows.filter((r) => /^(lora|full)-step$/.test(r.case))
+  const grown = rows.filter((r) => r.batch !== undefined)
+  const rest = rows.filter((r) => !step.includes(r) && !grown.includes(r))
+  return [rates(rest), steps(step), comparisons(step), sized(grown)].filter(Boolean).join('\n\n')
+}
