@@ -21,10 +21,9 @@ function dynamicMap(): Float32Array<ArrayBuffer> {
   const values = [0, 1]
   for (let i = 0; i < 7; i++) {
     const items = 2 ** i
-    // torch.linspace in f32: from the start up to the middle, from the end down after it.
+    // torch.linspace in f32, with one rounding: from the start up to the middle, from the end down after it.
     const step = fround(fround(1 - fround(0.1)) / items)
-    const boundary = (j: number): number =>
-      j < (items + 1) / 2 ? fround(fround(0.1) + fround(step * j)) : fround(1 - fround(step * (items - j)))
+    const boundary = (j: number): number => (j < (items + 1) / 2 ? fround(fround(0.1) + step * j) : fround(1 - step * (items - j)))
     for (let j = 0; j < items; j++) {
       const mean = fround(fround(boundary(j) + boundary(j + 1)) / 2)
       const v = fround(fround(10 ** (i - 6)) * mean)
@@ -91,7 +90,7 @@ export class Nf4Quantizer {
         const record = code.length + 18 * Math.floor(i / RECORD)
         real[record] = max
         real[record + 1] = offset
-        bytes[4 * (record + 2) + (i % RECORD)] = max === 0 ? 127 : closest(code, fround(fround(maxima[i] - offset) / max))
+        bytes[4 * (record + 2) + (i % RECORD)] = max === 0 ? 0 : closest(code, fround(fround(maxima[i] - offset) / max))
       }
     }
     return out
