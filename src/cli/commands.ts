@@ -95,6 +95,11 @@ export const TUNE: CommandSpec = {
       min: 0,
       max: 10_000,
     }),
+    tune: bool({
+      label: 'Measure the GPU',
+      help: 'Choose the fastest kernels by measuring them, once for a device and at most 3 s. By default on GPUs, not on software adapters.',
+      default: true,
+    }),
     keep_best: { kind: 'switch', help: 'End with the values that had the lowest held-out loss.' },
     json,
   },

@@ -1,9 +1,13 @@
 /** @file WebGPU in Node: Dawn, on the machine's GPU or a software driver, with a main thread that sleeps while the GPU works. */
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
 import { create } from 'webgpu'
 import { ensureVulkan } from '../../scripts/install.mjs'
 import { GpuError } from '../errors.ts'
 import { Gpu } from '../gpu/device.ts'
 import { setWaiter, sleepingWaiter } from '../gpu/wait.ts'
+import { prepareDevice, type ProfileStore } from '../train/device_profile.ts'
 import { chooseDriver, namedDriver, prepareEnvironment, softwareDriver } from './drivers.ts'
 
 /** Dawn instances: one that is dropped while a device of it lives takes the process down. */
@@ -52,9 +56,25 @@ async function findInstance(): Promise<GPU> {
   return instance()
 }
 
+export interface OpenOptions {
+  /** Whether matrix products may be measured, once; `auto`: on GPUs. */
+  readonly tune?: boolean | 'auto'
+  /** Told what is switched off because this device gets it wrong. */
+  readonly note?: (text: string) => void
+}
+/** Where profiles of devices are kept: the user's cache. */
+const CACHE = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'etude', 'device')
+const PROFILES: ProfileStore = {
+  read: (name) => readFile(join(CACHE, name), 'utf8'),
+  async write(name, text) {
+    await mkdir(CACHE, { recursive: true })
+    await writeFile(join(CACHE, name), text)
+  },
+}
+
 /** Where commands get their device from, and give it back. */
 export interface GpuSource {
-  open(): Promise<Gpu>
+  open(o?: OpenOptions): Promise<Gpu>
   close(gpu: Gpu): void
 }
 
@@ -66,7 +86,12 @@ export async function nodeGpu(): Promise<GPU> {
 }
 
 /** A device. Throws GpuError, saying what to install, where there is none. */
-const openGpu = async (): Promise<Gpu> => Gpu.request(await nodeGpu())
+async function openGpu({ tune = 'auto', note }: OpenOptions = {}): Promise<Gpu> {
+  const gpu = await Gpu.request(await nodeGpu())
+  const { notes } = await prepareDevice(gpu, { store: PROFILES, browser: `Node ${process.version}`, tune })
+  for (const n of notes) note?.(n)
+  return gpu
+}
 
 /** A device of its own for each command. */
 export const NODE_GPU: GpuSource = {

@@ -65,7 +65,7 @@ export async function tuneCommand(args: Args, out: Output, gpus: GpuSource): Pro
   const data = await loadRows(args.required('data'), bundle, config.run.seq, out)
   const held = args.has('eval') ? await loadRows(args.required('eval'), bundle, config.run.seq, out) : null
   await makeFolder(folder)
-  const gpu = await gpus.open()
+  const gpu = await gpus.open({ tune: args.has('tune') ? args.switch('tune') : 'auto', note: (n) => out.note(n) })
   try {
     await train({ args, out, folder, bundle, loaded, method, config, data, held, gpu })
   } finally {

@@ -46,7 +46,7 @@ export class Gpu {
   buffersCreated = 0
   private constructor(
     readonly device: GPUDevice,
-    readonly traits: GpuTraits,
+    public traits: GpuTraits,
   ) {}
 
   /** @param gpu `navigator.gpu` in a browser, `create([])` of the `webgpu` package in Node. */
@@ -102,6 +102,12 @@ export class Gpu {
           )
       })
     })
+  }
+
+  /** Use the device differently from here on: without a path that it gets wrong, or with what tuning found. Plans and programs made before stay as they are. */
+  adopt(change: Partial<GpuTraits>): void {
+    this.traits = { ...this.traits, ...change }
+    if ('subgroup' in change) this.#pipelines.clear()
   }
 
   createBuffer(size: number, usage: GPUBufferUsageFlags, label: string): GPUBuffer {

@@ -40,6 +40,7 @@ const engine = openStore().then(
       fetch: (input, init) => fetch(input, init),
       requestGpu: () => Gpu.request(navigator.gpu),
       claim,
+      browser: navigator.userAgent,
       post,
     }),
 )

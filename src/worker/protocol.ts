@@ -47,6 +47,10 @@ export interface DeviceInfo {
   readonly subgroups: { readonly min: number; readonly max: number } | null
   readonly maxBufferSize: number
   readonly maxStorageBufferBindingSize: number
+  /** Paths that this device gets wrong and that are switched off, a line each. */
+  readonly notes: readonly string[]
+  /** Classes of matrix products whose kernel was chosen by measuring, and how long that took (once), in ms; null: not measured. */
+  readonly tuned: { readonly classes: number; readonly ms: number } | null
 }
 
 export interface RunPlan {
@@ -112,7 +116,8 @@ export interface ExportFile {
 
 /** A request has an `id` and is answered by one `reply` or `error` with that id; progress may come before. */
 export type EngineCommand =
-  | { readonly type: 'init'; readonly id: number }
+  /** `tune`: whether matrix products may be measured, once; by default on GPUs. */
+  | { readonly type: 'init'; readonly id: number; readonly tune?: boolean }
   | { readonly type: 'load-model'; readonly id: number; readonly spec: ModelSpec }
   | { readonly type: 'cancel'; readonly id: number }
   | {

@@ -3,6 +3,7 @@ import { wireOf } from '../wire.ts'
 import { engine } from '../services.ts'
 import { dispatch } from '../store/store.ts'
 import { reloadData } from './data.ts'
+import { mayTune } from '../tuning.ts'
 import { reloadModel } from './model.ts'
 import { watchPlan } from './plan.ts'
 import { listRuns, listenToEngine } from './run.ts'
@@ -20,7 +21,7 @@ export async function boot(): Promise<void> {
 /** Ask for the GPU: at the start, and again after it was lost. Whether there is one. */
 export async function findGpu(): Promise<boolean> {
   try {
-    const device = await engine().request('init', {})
+    const device = await engine().request('init', mayTune() ? {} : { tune: false })
     dispatch({ type: 'engine', engine: { status: 'ready', device } })
     return true
   } catch (e) {

@@ -1,10 +1,12 @@
 /** @file What the GPU is and allows. Where there is none: which browser has one, and what to do. */
-import { Button } from '@mantine/core'
+import { Button, Checkbox } from '@mantine/core'
+import { useState } from 'react'
 import { findGpu } from '../actions/boot.ts'
 import { Card, Facts, Tag } from '../components/parts.tsx'
 import { ErrorCard } from '../components/ErrorCard.tsx'
 import { bytes } from '../format.ts'
 import { useStudio } from '../store/store.ts'
+import { mayTune, setTuning } from '../tuning.ts'
 import type { DeviceInfo } from '../../worker/protocol.ts'
 
 export const deviceName = (d: DeviceInfo): string => d.description || [d.vendor, d.architecture].filter(Boolean).join(' ') || 'GPU'
@@ -27,8 +29,15 @@ export function DeviceCard() {
             ],
             ['Largest buffer', bytes(d.maxBufferSize)],
             ['Largest binding', bytes(d.maxStorageBufferBindingSize)],
+            ['Matrix products', d.tuned ? `measured: ${d.tuned.classes} kinds, ${(d.tuned.ms / 1000).toFixed(1)} s once` : 'by default'],
           ]}
         />
+        {d.notes.map((note) => (
+          <p key={note} className="small warn" data-testid="device-note">
+            {note}
+          </p>
+        ))}
+        {!d.software && <Tuning />}
         {d.software && (
           <p className="small soft">
             No graphics hardware is used: the browser computes on the processor. Small models work; to use a GPU, turn on hardware
@@ -37,6 +46,22 @@ export function DeviceCard() {
         )}
       </div>
     </Card>
+  )
+}
+
+/** Whether kernels are chosen by measuring them, at the next start. */
+function Tuning() {
+  const [on, set] = useState(mayTune)
+  return (
+    <Checkbox
+      size="xs"
+      label="Measure this GPU once, for at most 3 s, to choose its fastest kernels"
+      checked={on}
+      onChange={(e) => {
+        setTuning(e.currentTarget.checked)
+        set(e.currentTarget.checked)
+      }}
+    />
   )
 }
 

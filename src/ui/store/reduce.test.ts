@@ -95,6 +95,8 @@ test('a lost device fails the running run, rests the others, keeps the device’
     subgroups: null,
     maxBufferSize: 1,
     maxStorageBufferBindingSize: 1,
+    notes: [],
+    tuned: null,
   }
   const s = after(
     { type: 'engine', engine: { status: 'ready', device } },

@@ -38,6 +38,8 @@ const ready: StudioState = {
       subgroups: null,
       maxBufferSize: 1,
       maxStorageBufferBindingSize: 1,
+      notes: [],
+      tuned: null,
     },
   },
   model: { ...INITIAL.model, status: 'ready', info: { name: 'm' } as ModelInfo },

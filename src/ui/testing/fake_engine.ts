@@ -91,6 +91,8 @@ export class FakeEngine implements WorkerPort {
             subgroups: { min: 4, max: 64 },
             maxBufferSize: 4 * 2 ** 30,
             maxStorageBufferBindingSize: 2 ** 30,
+            notes: [],
+            tuned: { classes: 9, ms: 1400 },
           })
         else
           this.#say({

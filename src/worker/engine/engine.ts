@@ -1,7 +1,9 @@
 /** @file The engine: commands in, events out. What the worker wires to messages; runs in tests as it is. */
 import { GpuError, toWire } from '../../errors.ts'
 import type { Gpu } from '../../gpu/device.ts'
+import type { BlobStore } from '../../io/blob_store.ts'
 import { readAdapter } from '../../io/adapter_files.ts'
+import { prepareDevice, type ProfileStore } from '../../train/device_profile.ts'
 import { type Manifest, VERSION } from '../../train/export.ts'
 import { openAdapter } from '../../train/tunable.ts'
 import type { DeviceInfo, EngineCommand, EngineEvent, ModelInfo, ModelSpec, Replies } from '../protocol.ts'
@@ -40,7 +42,7 @@ export class Engine {
         this.#open.get(c.id)?.abort()
         return
       case 'init':
-        this.#answer(c.id, 'init', () => this.#init())
+        this.#answer(c.id, 'init', () => this.#init(c.tune ?? 'auto'))
         return
       case 'load-model':
         this.#answer(c.id, 'load-model', (r) => this.#loadModel(c.spec, r))
@@ -122,10 +124,12 @@ export class Engine {
   }
 
   /** Ask for the GPU; again after it was lost. The model that was loaded stays. */
-  async #init(): Promise<DeviceInfo> {
+  async #init(tune: boolean | 'auto'): Promise<DeviceInfo> {
     const s = this.#s
     if (!s.gpu || s.lost) {
       const gpu = await s.deps.requestGpu()
+      const { browser, store } = s.deps
+      if (browser !== undefined) s.device = await prepareDevice(gpu, { store: profiles(store), browser, tune })
       s.gpu = gpu
       s.lost = null
       s.room = s.model && new Room(gpu, s.model.bundle)
@@ -142,6 +146,8 @@ export class Engine {
       subgroups: traits.subgroupMax > 0 ? { min: traits.subgroupMin, max: traits.subgroupMax } : null,
       maxBufferSize: traits.maxBufferSize,
       maxStorageBufferBindingSize: traits.maxBindingSize,
+      notes: s.device.notes,
+      tuned: s.device.tuned,
     }
   }
 
@@ -245,3 +251,12 @@ export class Engine {
   }
 }
 const none = (): null => null
+
+/** What is known of devices, beside the runs. */
+const profiles = (store: BlobStore): ProfileStore => ({
+  read: async (name) => {
+    const file = await store.read(`device/${name}`)
+    return file && new TextDecoder().decode(await file.read(0, file.size))
+  },
+  write: (name, text) => store.write(`device/${name}`, new TextEncoder().encode(text)),
+})

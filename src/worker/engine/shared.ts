@@ -2,6 +2,7 @@
 import { GpuError, ModelError, RunError } from '../../errors.ts'
 import type { Gpu, GpuTraits } from '../../gpu/device.ts'
 import type { AdapterFiles } from '../../io/adapter_files.ts'
+import type { DeviceNotes } from '../../train/device_profile.ts'
 import type { LoadedAdapter, TunableLayout } from '../../train/tunable.ts'
 import type { EngineEvent } from '../protocol.ts'
 import type { HeldRun } from './held_run.ts'
@@ -16,6 +17,8 @@ export interface EngineDeps extends ModelSources {
   readonly post: (event: EngineEvent) => void
   /** Take a run for this engine alone; null where another tab has it. By default nobody else is there. */
   readonly claim?: (runId: string) => Promise<(() => void) | null>
+  /** Name and version of the browser: then the device is checked, and tuned, before it is used. */
+  readonly browser?: string
   /** Bytes a run may plan for, by default `memoryBudget`. */
   readonly budget?: (traits: GpuTraits) => number
 }
@@ -37,6 +40,7 @@ export class Shared {
   readonly lock = new Lock()
   readonly runs: RunStore
   gpu: Gpu | null = null
+  device: DeviceNotes = { notes: [], tuned: null, stored: false }
   /** Why there is no device any more. */
   lost: GpuError | null = null
   model: LoadedModel | null = null

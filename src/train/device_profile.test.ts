@@ -1,0 +1,121 @@
+/** The self-check against kernels that are really wrong, and the tuner within its limits, on devices of their own. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { closeness, randn, run } from '../../test/gpu.ts'
+import { Gpu, targetOf } from '../gpu/device.ts'
+import type { Variant } from '../gpu/kernel.ts'
+import { chooseMatmul, matmulCandidates } from '../kernels/matmul.ts'
+import { tuneMatmuls } from '../kernels/tune.ts'
+import { linear } from '../autograd/ops/linear.ts'
+import { asWeight } from '../autograd/ops/matmul.ts'
+import { prepareDevice, type ProfileStore } from './device_profile.ts'
+import { selfCheck } from './self_check.ts'
+
+const devices: Gpu[] = []
+const own = async (): Promise<Gpu> => {
+  const gpu = await Gpu.request(globalThis.testGpu)
+  devices.push(gpu)
+  return gpu
+}
+afterAll(() => {
+  for (const d of devices) d.destroy()
+})
+/** A driver that miscompiles one kernel: part of its text is another. */
+function miscompile(gpu: Gpu, name: string, from: string | RegExp, to: string): void {
+  const pipeline = gpu.pipeline.bind(gpu)
+  gpu.pipeline = (v: Variant) => {
+    const { kernel } = v
+    if (kernel.name !== name || !kernel.generate) return pipeline(v)
+    const generate: NonNullable<typeof kernel.generate> = (c, f) => {
+      const text = kernel.generate!(c, f)
+      const wrong = text.replace(from, to)
+      expect(wrong).not.toBe(text)
+      return wrong
+    }
+    return pipeline({ ...v, kernel: { ...kernel, generate } })
+  }
+}
+
+describe('self-check', () => {
+  test('a device that computes rightly keeps every path, in 0.3 s and without leaving anything', async () => {
+    const gpu = await own()
+    await selfCheck(gpu)
+    const before = gpu.allocatedBytes
+    const { off, notes, ms } = await selfCheck(gpu)
+    expect([off, notes]).toEqual([{}, []])
+    expect(gpu.allocatedBytes).toBe(before)
+    console.log(`self-check: ${ms.toFixed(0)} ms with compiled pipelines`)
+    expect(ms).toBeLessThan(2000)
+  })
+
+  const subgroups = targetOf
+  test.each([
+    ['matmul_sgk', /fma\(/, 'wrong_fma(', 'Matrix products by subgroups'],
+    ['matmul_sgk', /(s\w+|subgroupBroadcast\([^,]+, )0u\)/, '$11u)', 'Matrix products by subgroups'],
+    ['sum_squares', 'subgroupAdd(value)', 'value', 'Sums over subgroups'],
+  ])('%s with %s wrong: subgroups are switched off, with a line; without them all is right', async (kernel, from, to, label) => {
+    const gpu = await own()
+    if (gpu.traits.subgroup === 0) return
+    miscompile(gpu, kernel, from, to)
+    const { off, notes } = await selfCheck(gpu)
+    expect(off).toMatchObject({ subgroup: 0 })
+    expect(notes.some((n) => n.startsWith(`${label} gave wrong results`))).toBe(true)
+    gpu.adopt(off)
+    expect(subgroups(gpu.traits).subgroup).toBe(0)
+    expect(await selfCheck(gpu)).toMatchObject({ off: {}, notes: [] })
+  })
+})
+
+describe('tuning', () => {
+  let gpu: Gpu
+  beforeAll(async () => {
+    gpu = await own()
+  })
+  test('ends at its limit with what it has, leaves nothing, and no time at all is no error', async () => {
+    const before = gpu.allocatedBytes
+    const none = await tuneMatmuls(gpu, { limit: 0 })
+    expect(none).toMatchObject({ matmuls: {}, complete: false })
+    const some = await tuneMatmuls(gpu, { limit: 400 })
+    // One measurement that is under way is finished.
+    console.log(`tuning: ${Object.keys(some.matmuls).length} classes in ${some.ms.toFixed(0)} ms of 400`)
+    expect(gpu.allocatedBytes).toBe(before)
+    const candidates = matmulCandidates(targetOf(gpu.traits))
+    for (const t of Object.values(some.matmuls)) expect(candidates).toContainEqual(t)
+  })
+
+  test('what it found decides, also on software adapters', async () => {
+    const found = { family: 'tile', BM: 32, BN: 32, BK: 16, TM: 4, TN: 4 } as const
+    const shape = { layout: 'nt', M: 300, N: 64, K: 64, plain: true, packed: false, aligned: true, vectors: true, segments: [] } as const
+    const target = { ...targetOf(gpu.traits), matmuls: { 'nt float many': found } }
+    expect(chooseMatmul(target, shape)).toMatchObject({ constants: { BM: 32, TM: 4 } })
+    expect(chooseMatmul({ ...target, software: false }, { ...shape, M: 100 })).not.toMatchObject({ constants: found })
+    const [x, w] = [randn([300, 64], 1), randn([64, 64], 2)]
+    const build = (traits: typeof target) => run(({ leaf }) => ({ y: linear(leaf([300, 64], x), asWeight(leaf([64, 64], w))) }), traits)
+    expect(closeness((await build(target)).y, (await build({ ...target, matmuls: {} as never })).y)).toBeLessThan(1)
+  })
+})
+
+test('a profile is found once for an adapter and a browser; another browser, damage or a wish to tune finds it anew', async () => {
+  const files = new Map<string, string>()
+  const store: ProfileStore = {
+    read: (name) => Promise.resolve(files.get(name) ?? null),
+    write: (name, text) => Promise.resolve(void files.set(name, text)),
+  }
+  const gpu = await own()
+  const prepare = (browser: string) => prepareDevice(gpu, { store, browser, tune: false })
+  expect(await prepare('Chrome 1')).toMatchObject({ stored: false, tuned: null, notes: [] })
+  expect(await prepare('Chrome 1')).toMatchObject({ stored: true })
+  expect(await prepare('Chrome 2')).toMatchObject({ stored: false })
+  expect(files.size).toBe(2)
+  for (const name of files.keys()) files.set(name, '{"off":')
+  expect(await prepare('Chrome 1')).toMatchObject({ stored: false })
+  const [[name]] = files
+  const matmuls = { 'nt float many': { family: 'tile', BM: 32, BN: 32, BK: 16, TM: 4, TN: 4 } }
+  const note = 'Sums over subgroups gave wrong results (element 0 is 1, not 2): switched off.'
+  files.set(name, JSON.stringify({ off: { subgroup: 0 }, notes: [note], tuned: { classes: 1, ms: 5 }, matmuls }))
+  const tuned = await prepareDevice(gpu, { store, browser: 'Chrome 1', tune: true })
+  expect(tuned).toEqual({ stored: true, notes: [note], tuned: { classes: 1, ms: 5 } })
+  expect(gpu.traits).toMatchObject({ subgroup: 0, matmuls })
+  // A store that fails is as good as none.
+  const broken = { read: () => Promise.reject(new Error('no')), write: () => Promise.reject(new Error('no')) }
+  expect(await prepareDevice(await own(), { store: broken, browser: 'Chrome 1', tune: false })).toMatchObject({ stored: false, notes: [] })
+})

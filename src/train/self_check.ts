@@ -1,0 +1,171 @@
+/** @file Small known answers for each optional path, run once on a device: a path that a driver gets wrong is switched off, and said. */
+import { attention } from '../autograd/ops/attention.ts'
+import { linear } from '../autograd/ops/linear.ts'
+import { matmul } from '../autograd/ops/matmul.ts'
+import { gradNorm } from '../autograd/ops/optimizer.ts'
+import type { Gpu, GpuTraits } from '../gpu/device.ts'
+import { targetOf } from '../gpu/device.ts'
+import type { TargetTraits, TunedMatmul } from '../gpu/kernel.ts'
+import { matmulClass } from '../kernels/matmul.ts'
+import { packF16 } from '../io/repack.ts'
+import { Graph, numel, type Shape, type Tensor } from '../tensor/graph.ts'
+import { Session, SessionPlan } from '../tensor/program.ts'
+import { Storage } from '../tensor/storage.ts'
+
+type F32 = Float32Array<ArrayBuffer>
+interface Trial {
+  readonly g: Graph
+  readonly leaf: (shape: Shape, values: F32 | Uint32Array<ArrayBuffer>) => Tensor
+}
+interface Check {
+  /** As the device panel says it: "… gave wrong results". */
+  readonly label: string
+  /** What the device does without, where the answer is wrong. */
+  readonly off: Partial<GpuTraits>
+  readonly target: TargetTraits
+  /** Traces the path; returns what it computes and what that must be. */
+  readonly build: (t: Trial) => { readonly out: Tensor; readonly want: ArrayLike<number> }
+}
+
+/** Values that every sum sees in full: no two alike, signs mixed, exact in 16 bits. */
+const values = (n: number, seed: number): F32 => Float32Array.from({ length: n }, (_, i) => (((i * 37 + seed * 11) % 61) - 30) / 32)
+/** f32 sums of tens of terms below 1. */
+const TOLERANCE = 1e-4
+
+function product(a: F32, b: F32, M: number, N: number, K: number): Float64Array {
+  const out = new Float64Array(M * N)
+  for (let m = 0; m < M; m++) for (let n = 0; n < N; n++) for (let k = 0; k < K; k++) out[m * N + n] += a[m * K + k] * b[n * K + k]
+  return out
+}
+/** Softmax attention over earlier keys, one head. */
+function attended(qkv: F32, T: number, D: number): Float64Array {
+  const out = new Float64Array(T * D)
+  for (let t = 0; t < T; t++) {
+    const at = (row: number, part: number, d: number): number => qkv[row * 3 * D + part * D + d]
+    const scores = Array.from({ length: t + 1 }, (_, s) => {
+      let dot = 0
+      for (let d = 0; d < D; d++) dot += at(t, 0, d) * at(s, 1, d)
+      return Math.exp(dot / Math.sqrt(D))
+    })
+    const total = scores.reduce((x, y) => x + y)
+    for (let d = 0; d < D; d++) out[t * D + d] = scores.reduce((sum, w, s) => sum + w * at(s, 2, d), 0) / total
+  }
+  return out
+}
+
+function matmulCheck(target: TargetTraits, label: string, off: Partial<GpuTraits>): Check {
+  const [M, N, K] = [19, 72, 40]
+  const [a, b] = [values(M * K, 1), values(N * K, 2)]
+  const want = product(a, b, M, N, K)
+  return { label, off, target, build: ({ leaf }) => ({ out: matmul(leaf([M, K], a), leaf([N, K], b), { transB: true }), want }) }
+}
+
+function checks(traits: GpuTraits): Check[] {
+  const target = targetOf(traits)
+  const all: Check[] = []
+  if (traits.subgroup > 0) {
+    const off = { subgroup: 0 }
+    const sgk: TunedMatmul = { family: 'sgk', TM: 8, V: 1 }
+    const everywhere = Object.fromEntries([1, 1000].map((M) => [matmulClass({ layout: 'nt', packed: false, M }), sgk]))
+    all.push(matmulCheck({ ...target, matmuls: everywhere }, 'Matrix products by subgroups', off))
+    const g = values(4096, 3)
+    const norm = Math.sqrt(g.reduce((s, v) => s + v * v, 0))
+    all.push({
+      label: 'Sums over subgroups',
+      off,
+      target,
+      build({ leaf }) {
+        const stats = leaf([4], new Float32Array(4))
+        gradNorm([leaf([g.length], g)], 0, stats)
+        return { out: stats, want: [norm, 1, 0, 0] }
+      },
+    })
+    const [T, D] = [13, 16]
+    const qkv = values(T * 3 * D, 4)
+    all.push({
+      label: 'Attention by subgroups',
+      off,
+      target,
+      build: ({ leaf }) => ({
+        out: attention(leaf([T, 3 * D], qkv), {
+          heads: 1,
+          kvHeads: 1,
+          headDim: D,
+          scale: 1 / Math.sqrt(D),
+          starts: leaf([T], new Uint32Array(T)),
+          batch: 1,
+          tokens: T,
+        }),
+        want: attended(qkv, T, D),
+      }),
+    })
+  }
+  const [M, N, K] = [5, 24, 32]
+  const [x, w] = [values(M * K, 5), values(N * K, 6)]
+  all.push({
+    label: 'Weights in 16 bits',
+    off: { f16: false },
+    target,
+    build({ leaf }) {
+      const packed = packF16(w)
+      const data = leaf([packed.length], packed)
+      return { out: linear(leaf([M, K], x), { format: 'f16', rows: N, cols: K, data, scales: null }), want: product(x, w, M, N, K) }
+    },
+  })
+  const tuned = new Map(Object.values(traits.matmuls ?? {}).map((t) => [JSON.stringify(t), t]))
+  for (const t of tuned.values()) {
+    const everywhere = Object.fromEntries([1, 1000].map((rows) => [matmulClass({ layout: 'nt', packed: false, M: rows }), t]))
+    all.push(matmulCheck({ ...target, matmuls: everywhere }, 'Matrix products as tuned', { matmuls: {} }))
+  }
+  return all
+}
+
+export interface SelfCheck {
+  /** What to do without: `gpu.adopt` takes it. */
+  readonly off: Partial<GpuTraits>
+  /** A line for each path that is switched off. */
+  readonly notes: readonly string[]
+  readonly ms: number
+}
+
+/** Runs every check whose path the device has. A wrong answer, a refusal or an error switches that path off; nothing is thrown. */
+export async function selfCheck(gpu: Gpu): Promise<SelfCheck> {
+  const began = performance.now()
+  const found = await Promise.all(checks(gpu.traits).map(async (c) => ({ c, why: await wrong(gpu, c) })))
+  const failed = found.filter((f) => f.why !== null)
+  return {
+    off: Object.assign({}, ...failed.map((f) => f.c.off)) as Partial<GpuTraits>,
+    notes: failed.map((f) => `${f.c.label} gave wrong results (${f.why}): switched off.`),
+    ms: performance.now() - began,
+  }
+}
+
+/** Why an answer is wrong, or null. */
+async function wrong(gpu: Gpu, { target, build }: Check): Promise<string | null> {
+  const g = new Graph(target)
+  const storages: { readonly s: Storage; readonly data: ArrayBufferView<ArrayBuffer> }[] = []
+  const leaf: Trial['leaf'] = (shape, data) => {
+    const s = new Storage('self-check', Math.max(data.byteLength, numel(shape) * 4), 'batch')
+    storages.push({ s, data })
+    return g.leaf(s, shape, { dtype: data instanceof Uint32Array ? 'u32' : 'f32' })
+  }
+  let session: Session | null = null
+  try {
+    const { out, want } = build({ g, leaf })
+    for (const { s, data } of storages) s.allocate(gpu).write(data)
+    session = await Session.create(gpu, new SessionPlan([{ name: 'check', graph: g, keep: [out] }]))
+    const [program] = session.programs
+    program.run()
+    const got = await program.read(out)
+    for (let i = 0; i < want.length; i++) {
+      const off = Math.abs(got[i] - want[i])
+      if (!(off <= TOLERANCE * Math.max(1, Math.abs(want[i])))) return `element ${i} is ${got[i]}, not ${want[i].toPrecision(6)}`
+    }
+    return null
+  } catch (e) {
+    return e instanceof Error ? e.message : String(e)
+  } finally {
+    session?.destroy()
+    for (const { s } of storages) s.destroy()
+  }
+}
