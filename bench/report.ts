@@ -1,11 +1,11 @@
 /** @file What the bench measures, as rows: a case and an engine a row. Shared by all cases; the command prints and writes them. */
 
 export interface Row {
-  /** `lora-step`, `full-step`, `matmul`, `adamw`, `smollm2-lora-BxT`, `sweep-sequence|batch|rank`, `peak-fma`, `peak-copy`. */
+  /** `lora-step`, `full-step`, `matmul`, `adamw`, `smollm2-lora-BxT`, `sweep-sequence|batch|rank`, `memory`, `peak-fma`, `peak-copy`. */
   readonly case: string
   /** A peer's name, `etude`, `etude-tile` (its kernel for adapters that nothing is known of), `naive`, or `adapter` for what the adapter itself can do. */
   readonly engine: string
-  /** Median wall time, in milliseconds, from the call to the value read back (steps) or to the GPU's last dispatch (the others). */
+  /** 0 in `memory`, which runs nothing. Median wall time, in milliseconds, from the call to the value read back (steps) or to the GPU's last dispatch (the others). */
   readonly ms: number
   readonly dispatches: number | null
   readonly submits: number | null
@@ -34,6 +34,9 @@ export interface Row {
   readonly rank?: number
   readonly base?: string
   readonly policy?: string
+  /** Of `memory`: the model whose shapes were planned, and planned bytes by class. */
+  readonly model?: string
+  readonly by_class?: Readonly<Record<string, number>>
   /** Weights that the step ran on: the real ones, or random ones of the same shapes. */
   readonly weights?: 'real' | 'random'
   /** 10⁹ operations that the step's arithmetic needs (bench/flops.ts); what a policy computes twice counts once. */
@@ -69,3 +72,6 @@ export function rateRow(name: string, engine: string, ms: number, rates: Partial
     ...rates,
   }
 }
+
+/** A row of something that was counted and not run. */
+export const withoutTime = (name: string, values: Partial<Row>): Row => ({ ...rateRow(name, 'etude', 0, {}), ...values })

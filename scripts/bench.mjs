@@ -16,6 +16,7 @@ const PARTS = [
   'adamw',
   'smollm2',
   'sweep',
+  'memory',
   'smollm2-lora-1x128',
   'smollm2-lora-1x256',
   'smollm2-lora-4x256',
@@ -24,7 +25,7 @@ const PARTS = [
 const SMOLLM2 = resolve(ROOT, '../shared/models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf')
 
 const USAGE = `usage: npm run bench [-- options]
-  --only <part,part>   step (the bench model, beside the peers), matmul, adamw, smollm2 (SmolLM2-135M), sweep (cost by length, batch and rank), one of
+  --only <part,part>   step (the bench model, beside the peers), matmul, adamw, smollm2 (SmolLM2-135M), sweep (cost by length, batch and rank), memory (planned and allocated), one of
                        SmolLM2's cases by its name, or smollm2-lora-1x4096 (minutes on a software adapter; only where it is asked for). Default: all else
   --rounds <n>         measured rounds in which the engines take turns, 5 or more (default 7)
   --engines <a,b>      only these engines

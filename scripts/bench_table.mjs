@@ -31,13 +31,13 @@ function sized(rows) {
   const head = ['case', 'base', 'policy', 'rows x tokens', 'rank', 'ms', 'tokens/s', 'GFLOP', 'GFLOP/s', 'of peak']
   const memory = ['dispatches', 'submits', 'planned', 'allocated']
   const cells = (r) => [
-    r.weights ? `${r.case} (${r.weights} weights)` : r.case,
+    r.weights ? `${r.case} (${r.weights} weights)` : r.model ? `${r.case}, ${r.model}` : r.case,
     r.base,
     r.policy,
     `${r.batch}x${r.seq}`,
     whole(r.rank),
-    r.ms.toFixed(0),
-    r.tokens_per_s.toFixed(0),
+    r.ms > 0 ? r.ms.toFixed(0) : '',
+    fixed(r.tokens_per_s, 0),
     fixed(r.gflop, 1),
     fixed(r.gflops, 1),
     percent(r.percent_of_peak),
