@@ -1,7 +1,7 @@
 /** @file Matmul family "sgk": a register tile fed by subgroup broadcasts. The fastest where loads are what costs (software adapters). */
 import { ceilDiv, defineKernel } from '../gpu/kernel.ts'
-import { ACTIVATION_NAMES, activationText } from './activation.ts'
 import { formatOfFlags, isPacked, layoutOf, type WeightFormat } from './weight_formats.ts'
+import { EPILOGUE_BINDINGS, EPILOGUE_FLAGS, EPILOGUE_UNIFORMS, EPILOGUE_VARIANTS, epilogueText } from './matmul_epilogue.ts'
 import { MATMUL_BINDINGS, MATMUL_FLAGS, MATMUL_UNIFORMS, MATMUL_VARIANTS } from './matmul_common.ts'
 
 const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i)
@@ -109,7 +109,9 @@ function weightLoads(format: WeightFormat, nt: boolean, V: number, SG: number): 
   const row = (k: string, kk: number | string): string => `min(${k} + ${typeof kk === 'number' ? `${kk}u` : kk}, params.K - 1u)`
   if (!packed || V % 2) {
     const load: Phase['load'] = (_q, k) =>
-      range(4).flatMap((kk) => range(V).map((v) => `let w${v}_${kk} = load_w4((params.b_off + ${row(k, kk)} * params.ldb + col${v}) >> 2u);`))
+      range(4).flatMap((kk) =>
+        range(V).map((v) => `let w${v}_${kk} = load_w4((params.b_off + ${row(k, kk)} * params.ldb + col${v}) >> 2u);`),
+      )
     return { load }
   }
   // Lanes whose columns lie in one block share its scales: each decodes those of other rows, and they exchange them.
@@ -157,9 +159,7 @@ function generate({ TM, V, SPLIT, SUBGROUP: SG }: Record<'TM' | 'V' | 'SPLIT' | 
   /** First of the columns that lanes hold as their v-th. A pair's second column follows `params.pair` after its first. */
   const half = V / 2
   const start = (v: number): string => (paired ? `(at${v % half}${v < half ? '' : ' + params.pair'})` : `(tile_col + ${v * SG}u)`)
-  if (paired)
-    for (const v of range(half))
-      out.push(`let p${v} = wg.x * ${half * SG}u + ${v * SG}u; let at${v} = p${v} / params.pair * 2u * params.pair + p${v} % params.pair;`)
+  if (paired) for (const v of range(half)) out.push(`let p${v} = wg.x * ${half * SG}u + ${v * SG}u; let at${v} = pair_column(p${v});`)
   if (format === 'nf4' && SG >= 8) out.push('let nf4_codes = nf4_of_lane(lane);')
   for (const v of range(V)) {
     if (single)
@@ -229,10 +229,11 @@ function generate({ TM, V, SPLIT, SUBGROUP: SG }: Record<'TM' | 'V' | 'SPLIT' | 
         )
   }
   const ungate = flags.has('ungate')
-  if (paired || ungate) out.push(`let end = min(tile_row + ${TM}u, params.M);`)
-  if (paired) for (const v of range(half)) out.push(`finish_pairs(tile_row, end, col${v}, p${v} + lane);`)
-  if (ungate) for (const v of range(V)) out.push(`if (${owns(v)}) { finish_ungating(tile_row, end, col${v}); }`)
-  return `${flags.has('gated') || ungate ? activationText(flags) : ''}
+  // A lane goes over its own columns, from where it has stored them.
+  const rows = (body: string): string => `for (var m = tile_row; m < min(tile_row + ${TM}u, params.M); m++) { ${body} }`
+  if (paired) for (const v of range(half)) out.push(`if (2u * (p${v} + lane) < params.N) { ${rows(`finish_pair(m, p${v} + lane);`)} }`)
+  if (ungate) for (const v of range(V)) out.push(`if (${owns(v)}) { ${rows(`finish_ungating(m, col${v});`)} }`)
+  return `${epilogueText(flags)}
 @compute @workgroup_size(SUBGROUP)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
 ${out.join('\n')}
@@ -240,32 +241,13 @@ ${out.join('\n')}
 }
 
 /** TM: rows of a tile. V: columns a lane (SINGLE) or groups of 4 columns a lane. SINGLE: NT, or flag `narrow` (NN, TN, f32, no low-rank term). SPLIT: segments may begin inside a tile, at multiples of the subgroup. K and N are multiples of 4, offsets and ldb too.
- * Flags of src/tensor/fuse.ts, with alpha 1 and nothing added: `paired` (NT, V even, `pair` a multiple of the subgroup) with `gated` and an activation's name:
- * act [M, N/2] = f(gate) · up as well; or with `rope`: the first rope_cols columns are turned; `ungate` (NN) and a name: c [M, 2 N] = dL/d(gate | up). */
+ * `paired`: V is even and `pair` a multiple of the subgroup. */
 export const matmulSgkKernel = defineKernel({
   name: 'matmul_sgk',
-  bindings: {
-    ...MATMUL_BINDINGS,
-    act: { access: 'write', when: ['gated'] },
-    gate_up: { access: 'read', when: ['ungate'] },
-    positions: { access: 'read', when: ['rope'] },
-    inv_freq: { access: 'read', when: ['rope'] },
-  },
-  uniforms: { ...MATMUL_UNIFORMS, pair: 'u32', rope_cols: 'u32', mscale: 'f32' },
-  flags: [...MATMUL_FLAGS, 'narrow', 'paired', 'gated', 'rope', 'ungate', ...ACTIVATION_NAMES],
-  variants: [
-    ...MATMUL_VARIANTS,
-    ['w_f32', 'layout_nn', 'narrow'],
-    ['w_f32', 'layout_tn', 'narrow', 'accumulate'],
-    ...(['w_f32', 'w_q4_1'] as const).flatMap(
-      (w) =>
-        [
-          [w, 'lora', 'paired', 'gated', 'silu'],
-          [w, 'lora', 'paired', 'rope'],
-          [w, 'layout_nn', 'lora', 'ungate', 'gelu_tanh'],
-        ] as const,
-    ),
-  ],
+  bindings: { ...MATMUL_BINDINGS, ...EPILOGUE_BINDINGS },
+  uniforms: { ...MATMUL_UNIFORMS, ...EPILOGUE_UNIFORMS },
+  flags: [...MATMUL_FLAGS, 'narrow', ...EPILOGUE_FLAGS],
+  variants: [...MATMUL_VARIANTS, ...EPILOGUE_VARIANTS, ['w_f32', 'layout_nn', 'narrow'], ['w_f32', 'layout_tn', 'narrow', 'accumulate']],
   constants: { TM: 8, V: 2, SINGLE: 0, SPLIT: 0, SUBGROUP: 8 },
   subgroups: 'required',
   generate,

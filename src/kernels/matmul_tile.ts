@@ -1,5 +1,6 @@
 /** @file Matmul family "tile": tiles in workgroup memory, a register tile an invocation. What GPUs use; its sizes are constants, so that a device can be tuned. */
 import { ceilDiv, defineKernel } from '../gpu/kernel.ts'
+import { EPILOGUE_BINDINGS, EPILOGUE_FLAGS, EPILOGUE_UNIFORMS, EPILOGUE_VARIANTS, epilogueText } from './matmul_epilogue.ts'
 import { MATMUL_BINDINGS, MATMUL_FLAGS, MATMUL_UNIFORMS, MATMUL_VARIANTS, matmulCost } from './matmul_common.ts'
 
 const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i)
@@ -53,8 +54,8 @@ interface Operand {
   readonly across: ((at: string, k: string) => string) | null
   /** WGSL of the 4 elements of row (column) `at` from inner index k on. */
   readonly along: (at: string, k: string) => string
-  /** First row (column) of the tile, and their number. */
-  readonly first: string
+  /** WGSL of the row (column) at which the tile's q-th four begin, and the number of all. */
+  readonly first: (q: string) => string
   readonly count: string
 }
 
@@ -68,7 +69,7 @@ function mover({ name, size, across, along, first, count }: Operand, BK: number,
   const guarded = (j: number, body: string): string =>
     (j + 1) * threads <= units ? `{ ${body} }` : `if (lid + ${j * threads}u < ${units}u) { ${body} }`
   const place = (j: number): string =>
-    `let u = lid + ${j * threads}u; let q = u % ${quads}u; let kk = u / ${quads}u; let at = ${first} + q * 4u; let k = k0 + kk * ${across ? 1 : 4}u;`
+    `let u = lid + ${j * threads}u; let q = u % ${quads}u; let kk = u / ${quads}u; let at = ${first('q')}; let k = k0 + kk * ${across ? 1 : 4}u;`
   return {
     registers: each.flatMap((j) => parts.map((p) => `var ${reg(j, p)} = vec4f(0.0);`)).join(' '),
     load: each
@@ -116,7 +117,7 @@ function generate(c: Readonly<Record<keyof Tile | 'SPLIT', number>>, flags: Read
     {
       name: 'a',
       size: BM,
-      first: 'row0',
+      first: (q) => `row0 + ${q} * 4u`,
       count: 'params.M',
       across: tn ? (m, k) => `load_a4(params.a_off + ${k} * params.lda + ${m})` : null,
       along: (m, k) => `below(load_a4(params.a_off + (${m}) * params.lda + ${k}), ${k}, k_end)`,
@@ -128,7 +129,7 @@ function generate(c: Readonly<Record<keyof Tile | 'SPLIT', number>>, flags: Read
     {
       name: 'b',
       size: BN,
-      first: 'col0',
+      first: (q) => `column(wg.x, ${q})`,
       count: 'params.N',
       across: nn || tn ? (n, k) => `load_w4((params.b_off + ${k} * params.ldb + ${n}) >> 2u)` : null,
       along: (n, k) => `load_w4((params.b_off + (${n}) * params.ldb + ${k}) >> 2u)`,
@@ -138,9 +139,9 @@ function generate(c: Readonly<Record<keyof Tile | 'SPLIT', number>>, flags: Read
   )
   /** Where invocations' rows and columns lie: groups of four, the groups of neighbours beside each other. */
   const row = (i: number): string => `(row0 + (${Math.floor(i / 4) * TY}u + ty) * 4u + ${i % 4}u)`
-  const col = (g: number): string => `(col0 + (${g * TX}u + tx) * 4u)`
+  const col = (g: number): string => `column(wg.x, ${g * TX}u + tx)`
   const out = [
-    `let row0 = (wg.y + params.base) * ${BM}u; let col0 = wg.x * ${BN}u; let tx = lid % ${TX}u; let ty = lid / ${TX}u;`,
+    `let row0 = (wg.y + params.base) * ${BM}u; let tx = lid % ${TX}u; let ty = lid / ${TX}u;`,
     SPLIT > 1
       ? `let part = (params.K + ${SPLIT * BK - 1}u) / ${SPLIT * BK}u * ${BK}u; var k0 = min(wg.z * part, params.K); let k_end = min(k0 + part, params.K);`
       : 'var k0 = 0u; let k_end = params.K;',
@@ -168,7 +169,18 @@ function generate(c: Readonly<Record<keyof Tile | 'SPLIT', number>>, flags: Read
   ]
   if (flags.has('lora')) out.push(...lowRank({ nn, rows, groups, row, col }))
   for (const i of rows) for (const g of groups) out.push(`store(${row(i)}, ${col(g)}, acc${i}_${g}, ${SPLIT > 1 ? 'wg.z' : '0u'});`)
-  return out.join('\n')
+  // Invocations go over the tile again, from where the workgroup has stored it.
+  const again = (units: number, body: string): string[] => [
+    'storageBarrier();',
+    `for (var i = lid; i < ${BM * units}u; i += ${threads}u) { let m = row0 + i / ${units}u; let j = i % ${units}u; if (m < params.M) { ${body} } }`,
+  ]
+  if (flags.has('paired')) out.push(...again(BN / 2, `let p = wg.x * ${BN / 2}u + j; if (2u * p < params.N) { finish_pair(m, p); }`))
+  if (flags.has('ungate')) out.push(...again(BN / 4, `let n = wg.x * ${BN}u + j * 4u; if (n < params.N) { finish_ungating(m, n); }`))
+  return `${epilogueText(flags)}
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lid: u32) {
+${out.join('\n')}
+}`
 }
 
 /** The second sum, over R, straight from memory: it is short, and neighbours read the same. */
@@ -215,10 +227,10 @@ function lowRank(o: {
  * the inner dimension go to c one behind the other, [SPLIT, M, N], to be added up by matmul_parts; then ldc is N. */
 export const matmulTileKernel = defineKernel({
   name: 'matmul_tile',
-  bindings: MATMUL_BINDINGS,
-  uniforms: MATMUL_UNIFORMS,
-  flags: [...MATMUL_FLAGS, 'a_vec4'],
-  variants: [...MATMUL_VARIANTS, ['w_f32', 'a_vec4'], ['w_f32', 'layout_tn', 'a_vec4']],
+  bindings: { ...MATMUL_BINDINGS, ...EPILOGUE_BINDINGS },
+  uniforms: { ...MATMUL_UNIFORMS, ...EPILOGUE_UNIFORMS },
+  flags: [...MATMUL_FLAGS, 'a_vec4', ...EPILOGUE_FLAGS],
+  variants: [...MATMUL_VARIANTS, ...EPILOGUE_VARIANTS, ['w_f32', 'a_vec4'], ['w_f32', 'layout_tn', 'a_vec4']],
   constants: { ...TILES[0], SPLIT: 1 },
   generate,
   grid: ({ M, N }, { BM, BN, SPLIT }) => [ceilDiv(N, BN), ceilDiv(M, BM), SPLIT],

@@ -132,11 +132,14 @@ describe('products and what follows them', () => {
     return (join ? fuse(g) : g).calls.length
   }
 
-  test.skipIf(!(target.software && target.subgroup > 0))('rotation, gating and its gradient cost no dispatch of their own', () => {
+  test('rotation, gating and its gradient cost no dispatch of their own', () => {
     expect(dispatches(false) - dispatches(true)).toBe(3)
   })
 
-  test('the same numbers, fused or not', async () => {
+  test.each([
+    ['subgroups', target],
+    ['tiles', { ...target, software: false, subgroup: 0 }],
+  ])('the same numbers, fused or not: %s', async (_, traits) => {
     const outcome = (join: boolean) =>
       run(({ g, leaf }) => {
         const values = (n: number, seed: number): Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer> =>
@@ -161,7 +164,7 @@ describe('products and what follows them', () => {
         )
         if (join) fuse(g)
         return read
-      })
+      }, traits)
     const [plain, fused] = [await outcome(false), await outcome(true)]
     for (const k of ['qkvGrad', 'gateGrad', 'dx'] as const) {
       expect(Math.max(...plain[k].map(Math.abs)), k).toBeGreaterThan(1e-3)

@@ -4,6 +4,7 @@ import { ACTIVATION_NAMES, activationKernel } from '../kernels/activation.ts'
 import { appendKvKernel, ropeAppendKernel } from '../kernels/cached_attention.ts'
 import { lowRankGradKernel } from '../kernels/low_rank_grad.ts'
 import { matmulSgkKernel } from '../kernels/matmul_sgk.ts'
+import { matmulTileKernel } from '../kernels/matmul_tile.ts'
 import { normGradKernel, normKernel } from '../kernels/norm.ts'
 import { projectKernel } from '../kernels/project.ts'
 import { ropeKernel } from '../kernels/rope.ts'
@@ -61,12 +62,18 @@ const twoSites: Pairing = {
   },
 }
 
+const sgk = (c: Call): boolean => c.kernel === matmulSgkKernel
+const tile = (c: Call): boolean => c.kernel === matmulTileKernel && c.constants.SPLIT === 1
 const plainProduct = (c: Call): boolean =>
-  c.kernel === matmulSgkKernel &&
+  (sgk(c) || tile(c)) &&
   c.uniforms.alpha === 1 &&
   c.uniforms.c_off === 0 &&
   !has(c, 'accumulate', 'residual', 'layout_tn', 'narrow', 'paired', 'ungate')
-const pairs = (c: Call): boolean => plainProduct(c) && !has(c, 'layout_nn') && c.constants.V >= 2
+const pairs = (c: Call): boolean => plainProduct(c) && !has(c, 'layout_nn') && (tile(c) || c.constants.V >= 2)
+/** Columns that a family keeps together: pairs may lie no closer. */
+const together = (c: Call): number => (sgk(c) ? c.constants.SUBGROUP : 4)
+/** In sgk a segment of the low-rank term may begin between the columns of a lane. */
+const between = (c: Call, yes: boolean): Call['constants'] => (sgk(c) ? { ...c.constants, SPLIT: yes ? 1 : 0 } : c.constants)
 const activationOf = (c: Call): string => ACTIVATION_NAMES.find((a) => c.flags.includes(a))!
 const size = (c: Call, field: string): number => Number(c.uniforms[field])
 const segmented = (c: Call): boolean => c.uniforms.seg0 !== 0xffffffff
@@ -78,11 +85,11 @@ const gated: Pairing = {
   rule(a, b) {
     if (b.kernel !== activationKernel || !has(b, 'gated') || has(b, 'grad', 'add') || b.buffers.x !== a.buffers.c) return null
     const half = size(a, 'N') / 2
-    if (half % a.constants.SUBGROUP || size(a, 'ldc') !== 2 * half) return null
+    if (half % together(a) || size(a, 'ldc') !== 2 * half) return null
     return {
       ...a,
       flags: [...a.flags, 'paired', 'gated', activationOf(b)],
-      constants: { ...a.constants, SPLIT: segmented(a) ? 1 : 0 },
+      constants: between(a, segmented(a)),
       buffers: { ...a.buffers, act: b.buffers.out },
       uniforms: { ...a.uniforms, pair: half },
     }
@@ -115,12 +122,12 @@ const rotated: Pairing = {
     if (b.kernel !== ropeKernel || b.uniforms.sign !== 1 || root(b.buffers.x) !== root(a.buffers.c)) return null
     const head = size(b, 'head_dim')
     const whole = [size(a, 'N'), ...['seg0', 'seg1'].map((s) => size(a, s)).filter((n) => n !== 0xffffffff)].every((n) => n % head === 0)
-    if (!whole || size(b, 'half_dim') * 2 !== head || size(b, 'half_dim') % a.constants.SUBGROUP) return null
+    if (!whole || size(b, 'half_dim') * 2 !== head || size(b, 'half_dim') % together(a)) return null
     if (size(a, 'ldc') !== size(b, 'width') || size(a, 'N') !== size(b, 'width')) return null
     return {
       ...a,
       flags: [...a.flags, 'paired', 'rope'],
-      constants: { ...a.constants, SPLIT: segmented(a) && a.constants.V > 2 ? 1 : 0 },
+      constants: between(a, segmented(a) && a.constants.V > 2),
       buffers: { ...a.buffers, positions: b.buffers.positions, inv_freq: b.buffers.inv_freq },
       uniforms: { ...a.uniforms, pair: size(b, 'half_dim'), rope_cols: size(b, 'heads') * head, mscale: b.uniforms.mscale },
     }

@@ -1,6 +1,7 @@
 /** @file Emitting a matmul: checks, kernel choice, uniforms. The differentiable ops over it are `matmul` here and those of linear.ts. */
 import { chooseMatmul, type Layout } from '../../kernels/matmul.ts'
 import type { MatmulFlag } from '../../kernels/matmul_common.ts'
+import { NO_EPILOGUE } from '../../kernels/matmul_epilogue.ts'
 import { type Dim, isLive, ShapeError, type Scalar, type Tensor } from '../../tensor/graph.ts'
 import { matmulPartsKernel } from '../../kernels/matmul_tile.ts'
 import { isPacked, weightFlag } from '../../kernels/weight_formats.ts'
@@ -95,17 +96,17 @@ export function emitMatmul(m: MatmulCall): void {
     graph.call(
       choice.kernel,
       buffers,
-      { ...uniforms, pair: 0, rope_cols: 0, mscale: 1 },
+      { ...uniforms, ...NO_EPILOGUE },
       { flags: choice.narrow ? [...flags, 'narrow'] : flags, constants: choice.constants },
     )
   else if ('vector' in choice) graph.call(choice.kernel, buffers, uniforms, { flags, constants: choice.constants })
   else if ('BM' in choice.constants) {
     const tileFlags = [...flags, ...(vectors ? (['a_vec4'] as const) : [])]
     const { SPLIT } = choice.constants
-    if (SPLIT === 1) graph.call(choice.kernel, buffers, uniforms, { flags: tileFlags, constants: choice.constants })
+    if (SPLIT === 1) graph.call(choice.kernel, buffers, { ...uniforms, ...NO_EPILOGUE }, { flags: tileFlags, constants: choice.constants })
     else {
       const parts = graph.node('matmul_parts', [SPLIT * M, N], [a], null, { rows: SPLIT * M })
-      const raw = { ...uniforms, ldc: N, c_off: 0, alpha: 1 }
+      const raw = { ...uniforms, ...NO_EPILOGUE, ldc: N, c_off: 0, alpha: 1 }
       graph.call(choice.kernel, { ...buffers, c: parts }, raw, {
         flags: tileFlags.filter((f) => f !== 'accumulate'),
         constants: choice.constants,
