@@ -10,6 +10,14 @@ const MAX_TOKENS = 2 ** 28
 /** Tells the split's order from the epochs'. */
 const SPLIT_STREAM = 0x5eed
 
+/** 1 for each of `rows` rows that is held out: a seeded draw of `fraction` of them, at least one and not all. */
+export function heldOut(rows: number, fraction: number, seed: number): Uint8Array<ArrayBuffer> {
+  const count = fraction > 0 && rows > 1 ? Math.min(rows - 1, Math.max(1, Math.round(fraction * rows))) : 0
+  const held = new Uint8Array(rows)
+  for (const r of count ? permutation(rows, seed, SPLIT_STREAM).subarray(0, count) : []) held[r] = 1
+  return held
+}
+
 const grown = (a: Int32Array<ArrayBuffer>, length: number): Int32Array<ArrayBuffer> => {
   if (length <= a.length) return a
   const b = new Int32Array(Math.max(length, a.length * 2))
@@ -89,9 +97,7 @@ export class RowStore {
   /** Rows split by a seeded draw: `fraction` of them, at least one and not all, are held out; both sides keep file order. Empties the store. */
   finish(fraction: number, seed: number): SplitRows {
     const n = this.rows
-    const count = fraction > 0 && n > 1 ? Math.min(n - 1, Math.max(1, Math.round(fraction * n))) : 0
-    const held = new Uint8Array(n)
-    for (const r of count ? permutation(n, seed, SPLIT_STREAM).subarray(0, count) : []) held[r] = 1
+    const held = heldOut(n, fraction, seed)
     const place = new Uint32Array(n)
     const next = [0, 0]
     for (let r = 0; r < n; r++) {
@@ -101,7 +107,7 @@ export class RowStore {
     }
     const index: RowIndex = { file: Uint16Array.from(this.#files), line: Float64Array.from(this.#lines), held, place }
     const train = this.#gather(held, 0)
-    const heldRows = count ? this.#gather(held, 1) : null
+    const heldRows = held.includes(1) ? this.#gather(held, 1) : null
     this.#ids = this.#labels = new Int32Array(0)
     return { train, held: heldRows, index }
   }
