@@ -13,10 +13,13 @@ the weights are random ones of SmolLM2's shapes: the time is the same, the loss 
 import argparse
 import json
 import math
+import os
 import pathlib
 import statistics
 import sys
 import time
+
+os.environ.setdefault("TQDM_DISABLE", "1")  # read as the libraries are imported
 
 import torch
 import transformers

@@ -8,7 +8,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { cpus } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { ROOT, ensureBrowser, ensureDependencies, ensureVulkan, say } from './install.mjs'
+import { ROOT, ensureBrowser, ensureDependencies, ensureVulkan, probeAdapter, say } from './install.mjs'
 
 const RUN = { steps: 120, batch: 4, seq: 128, lr: 1e-3, r: 8, alpha: 16 }
 /** Most that the held-out loss may be at the end of the whole run. */
@@ -127,8 +127,18 @@ try {
   )
   const made = JSON.parse(readFileSync(join(out, 'run.json'), 'utf8'))
   const peft = JSON.parse(checked)
+  // Lavapipe stands in for SwiftShader in its browser, and is called that there.
+  const adapter = (lavapipe && probeAdapter(icd)?.description) || made.adapter
   const machine = `${cpus()[0]?.model.trim() ?? process.arch}, ${cpus().length} threads, ${process.platform} ${process.arch}`
-  const proof = { machine, model: 'SmolLM2-135M-Instruct (Q4_1)', data: 'The Devil’s Dictionary', run: { ...RUN, steps }, ...made, peft }
+  const proof = {
+    machine,
+    model: 'SmolLM2-135M-Instruct (Q4_1)',
+    data: 'The Devil’s Dictionary',
+    run: { ...RUN, steps },
+    ...made,
+    adapter,
+    peft,
+  }
   const [first, last] = [made.evals[0], made.evals.at(-1)]
   for (const [ours, theirs] of [
     [first.loss, peft.loss_before],

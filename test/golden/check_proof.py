@@ -9,10 +9,13 @@ Runs check_proof.ts for the engine's side (needs Node). Prints JSON; exits 1 whe
 import argparse
 import importlib.metadata
 import json
+import os
 import pathlib
 import subprocess
 import sys
 import tempfile
+
+os.environ.setdefault("TQDM_DISABLE", "1")  # read as the libraries are imported
 
 import torch
 import transformers
