@@ -1,0 +1,149 @@
+/** Whole models in every format: which one each matrix gets, and that the model computes what its decoded weights do. */
+import { describe, expect, test } from 'vitest'
+import { gpu, relative } from '../../test/gpu.ts'
+import { gradientsOf, logitsOf, onGpu, RUN, tinyBundle, tinyRows } from '../../test/tiny.ts'
+import { nf4Values, q8Values, storedWeights } from '../../test/weights.ts'
+import { OptionError } from '../errors.ts'
+import { encoder } from '../io/pack/encoder.ts'
+import type { StorageType, StoredTensor } from '../io/source.ts'
+import { fromBytes } from '../io/sources.ts'
+import { full } from '../peft/full.ts'
+import { lora } from '../peft/lora.ts'
+import { type ModelBundle, openBundle, paramShape, readFloats, tensorName } from './bundle.ts'
+import type { Base } from './run_config.ts'
+import { Trainer } from './trainer.ts'
+import { TunableLayout } from './tunable.ts'
+
+const WIDE = {
+  hidden_size: 256,
+  intermediate_size: 512,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  num_hidden_layers: 1,
+  max_position_embeddings: 64,
+}
+
+/** A model whose matrices are stored as `linear` and `table`; values of about 0.05. */
+async function storedBundle(linear: StorageType, table: StorageType): Promise<ModelBundle> {
+  const bundle = await tinyBundle(WIDE, { std: 0.05 })
+  return replaced(bundle, (name, shape, isTable) => {
+    const type = isTable ? table : linear
+    return { type, bytes: storedWeights(type, shape[0] * shape[1], name.length, 0.1) }
+  })
+}
+async function replaced(
+  bundle: ModelBundle,
+  make: (name: string, shape: readonly number[], isTable: boolean) => { type: StorageType; bytes: Uint8Array } | null,
+): Promise<ModelBundle> {
+  const tensors = new Map<string, StoredTensor>(bundle.files.tensors)
+  for (const p of bundle.params) {
+    if (p.kind === 'vector') continue
+    const made = make(tensorName(p), paramShape(p), p.kind === 'table')
+    if (!made) continue
+    const t = tensors.get(tensorName(p))!
+    tensors.set(t.name, { ...t, type: made.type, source: fromBytes(t.name, made.bytes), offset: 0, bytes: made.bytes.length })
+  }
+  return openBundle({ ...bundle.files, tensors })
+}
+const layout = (b: ModelBundle, base: Base, method: typeof full | typeof lora | null = null, options = {}): TunableLayout =>
+  new TunableLayout(b, method, options, { base, seed: 0, trainable: method !== null, maxBindingSize: gpu.traits.maxBindingSize })
+const formats = (t: TunableLayout): [linear: string, table: string] => [
+  [...new Set([...t.store.groups.values()].flat().map((m) => m.format))].join(),
+  t.store.embedding.format,
+]
+
+test.each([
+  // base, linear layers and table as stored, and as kept
+  ['keep', 'F32', 'F32', 'f32', 'f32'],
+  ['keep', 'F16', 'F16', 'f16', 'f16'],
+  ['keep', 'BF16', 'BF16', 'bf16', 'bf16'],
+  ['keep', 'Q4_K', 'F16', 'q4_k', 'q8_0'],
+  ['keep', 'Q4_K', 'Q6_K', 'q4_k', 'q6_k'],
+  ['keep', 'Q4_0', 'Q8_0', 'q4_0', 'q8_0'],
+  ['keep', 'Q3_K', 'Q5_1', 'q8_0', 'q5_1'],
+  ['nf4', 'BF16', 'BF16', 'nf4', 'q8_0'],
+  ['nf4', 'Q8_0', 'Q8_0', 'nf4', 'q8_0'],
+  ['nf4', 'Q4_0', 'Q4_1', 'q4_0', 'q4_1'],
+  ['q8', 'F32', 'F32', 'q8_0', 'q8_0'],
+  ['q8', 'Q6_K', 'F32', 'q6_k', 'q8_0'],
+  ['f16', 'F32', 'BF16', 'f16', 'f16'],
+  ['f16', 'Q4_K', 'Q6_K', 'f16', 'f16'],
+  ['f32', 'Q4_K', 'F16', 'f32', 'f32'],
+] as const)('%s of %s with a table of %s: %s and %s', async (base, linear, table, wantLinear, wantTable) => {
+  expect(formats(layout(await storedBundle(linear, table), base))).toEqual([wantLinear, wantTable])
+})
+
+test('rows that are no whole blocks stay floats of 16 bits', async () => {
+  const b = await tinyBundle({ hidden_size: 40, num_attention_heads: 2 })
+  // down_proj has 64 columns, everything else 40.
+  expect(formats(layout(b, 'nf4'))).toEqual(['f16,nf4', 'f16'])
+})
+
+test('Q2_K and Q3_K, which have no kernel, are said to be kept as 8-bit blocks', async () => {
+  expect(layout(await storedBundle('Q3_K', 'Q8_0'), 'keep').notes).toEqual([
+    expect.stringMatching(/^Q3_K weights are kept as 8-bit blocks/),
+  ])
+  expect(layout(await storedBundle('Q4_K', 'Q6_K'), 'keep').notes).toEqual([])
+})
+
+test('a method that trains the weights themselves refuses a smaller base, and keeps f32', async () => {
+  const b = await storedBundle('BF16', 'BF16')
+  for (const base of ['nf4', 'q8', 'f16'] as const) expect(() => layout(b, base, full)).toThrow(OptionError)
+  expect(() => layout(b, 'nf4', full)).toThrow('full trains the weights themselves')
+  expect(formats(layout(b, 'keep', full))).toEqual(['f32', 'f32'])
+})
+
+test('a method that replaces frozen weights keeps those as f32', async () => {
+  const t = layout(await storedBundle('BF16', 'BF16'), 'nf4', lora, { init_lora_weights: 'pissa', target_modules: ['q_proj'] })
+  expect([...t.store.groups.values()].flat().map((m) => `${m.members.map((x) => x.name.split('.').at(-1)).join('|')} ${m.format}`)).toEqual([
+    'q_proj f32', 'k_proj nf4', 'v_proj nf4', 'o_proj nf4', 'gate_proj|up_proj nf4', 'down_proj nf4',
+  ]) // prettier-ignore
+})
+
+/** Logits, and loss and gradients of LoRA over a batch. */
+async function outcome(b: ModelBundle, base: Base): Promise<{ logits: Float32Array; loss: number; grads: Float32Array }> {
+  const alone = await onGpu(b, null, {}, { base })
+  const logits = await logitsOf(alone, [5, 9, 3, 40, 2])
+  alone.destroy()
+  const t = await onGpu(b, lora, { r: 4, init_lora_weights: 'gaussian' }, { base })
+  const trainer = await Trainer.create(gpu, t, { ...RUN, batch: 4 })
+  const { loss, grads } = await gradientsOf(trainer, tinyRows({ rows: 4 }))
+  trainer.destroy()
+  t.destroy()
+  return { logits, loss, grads: Float32Array.from([...grads.values()].flatMap((g) => [...g])) }
+}
+function expectSame(a: Awaited<ReturnType<typeof outcome>>, b: typeof a): void {
+  expect(Math.abs(a.loss / b.loss - 1)).toBeLessThan(1e-5)
+  // Sums of some hundred terms in f32, in another order.
+  expect(relative(a.logits, b.logits)).toBeLessThan(1e-4)
+  expect(relative(a.grads, b.grads)).toBeLessThan(1e-4)
+}
+
+describe('a model computes with its weights as they are stored what it does with their values as f32', () => {
+  test.each(['F16', 'BF16', 'Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q8_0', 'Q4_K', 'Q5_K', 'Q6_K'] as const)('%s', async (type) => {
+    const b = await storedBundle(type, type)
+    expectSame(await outcome(b, 'keep'), await outcome(b, 'f32'))
+  })
+})
+
+describe('a model quantised on load computes what it does with the values that the blocks mean', () => {
+  test.each(['nf4', 'q8'] as const)('%s', async (base) => {
+    const b = await tinyBundle(WIDE, { std: 0.1 })
+    const values = new Map<string, Uint8Array>()
+    for (const p of b.params) {
+      if (p.kind === 'vector') continue
+      const [rows, cols] = paramShape(p)
+      const format = base === 'nf4' && p.kind === 'linear' ? 'nf4' : 'q8_0'
+      const stored = await readFloats(b, tensorName(p), [rows, cols])
+      const e = encoder('F32', format, (i) => { throw new Error(String(i)) }) // prettier-ignore
+      const { data, scales } = e.slice(new Uint8Array(stored.buffer), rows * cols)
+      const table = (scales ?? e.end()) as Uint32Array
+      const decoded = (format === 'nf4' ? nf4Values : q8Values)(data as Uint32Array, table, rows * cols)
+      // Half of the widest step of NF4, or of 1/127 and what the scale was rounded by.
+      expect(relative(decoded, stored)).toBeLessThan(base === 'nf4' ? 0.16 : 0.0045)
+      values.set(tensorName(p), new Uint8Array(decoded.buffer))
+    }
+    const meant = await replaced(b, (name) => ({ type: 'F32', bytes: values.get(name)! }))
+    expectSame(await outcome(b, base), await outcome(meant, 'f32'))
+  })
+})
