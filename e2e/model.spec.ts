@@ -196,3 +196,32 @@ test.describe('from the hub', () => {
     return `${inside}\n${JSON.stringify(await page.context().cookies())}`
   }
 })
+
+test('the frozen weights can be kept in fewer bits: what each form takes is said, and planned', async ({ page }) => {
+  await open(page)
+  const base = page.getByTestId('run-base')
+  await expect(base).toHaveValue(/^As in the file \(F16\), [\d.]+\s[kM]B$/)
+  const mb = (text: string): number => Number(/([\d.]+)\s(k|M)B$/.exec(text)![1]) * (/kB$/.test(text) ? 1e-3 : 1)
+  const chosen = async (): Promise<number> => mb(await base.inputValue())
+  const planned = page
+    .getByTestId('memory')
+    .first()
+    .getByRole('row', { name: /^Weights/ })
+    .getByRole('cell')
+    .last()
+  const kept = await chosen()
+  await expect.poll(async () => mb(await planned.innerText())).toBe(kept)
+  await base.click()
+  for (const name of [/^NF4: 4 bits, as QLoRA, /, /^Q8: 8-bit blocks, /, /^f16: /, /^f32: /])
+    await expect(page.getByRole('option', { name })).toBeVisible()
+  await page.getByRole('option', { name: /^NF4/ }).click()
+  const small = await chosen()
+  expect(small).toBeLessThan(0.6 * kept)
+  await expect.poll(async () => mb(await planned.innerText())).toBe(small)
+  // full fine-tuning trains the weights themselves: it says that they cannot be kept so
+  await go(page, 'method')
+  await page.getByTestId('method-full').click()
+  await expect(page.getByTestId('error').first()).toContainText('trains the weights themselves')
+  await go(page, 'model')
+  await expect(base).toHaveValue(/^NF4/)
+})

@@ -38,11 +38,12 @@ export function setRunOption(name: string, value: unknown): void {
   if (name === 'steps') choose({ length: { ...store.getState().choices.length, unit: 'steps' } })
 }
 
-/** Back to what the method and the run declare. */
+/** Back to what the method and the run declare; how the frozen weights are kept belongs to the model. */
 export function resetOptions(): void {
   const { choices, invalid } = store.getState()
   const id = methodOf(choices)?.id ?? ''
-  choose({ options: { ...choices.options, [id]: {} }, ownRun: { ...choices.ownRun, [id]: {} }, sharedRun: {} })
+  const { base } = choices.sharedRun
+  choose({ options: { ...choices.options, [id]: {} }, ownRun: { ...choices.ownRun, [id]: {} }, sharedRun: base ? { base } : {} })
   for (const key of Object.keys(invalid)) dispatch({ type: 'invalid', key, why: null })
 }
 

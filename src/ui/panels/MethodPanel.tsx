@@ -11,8 +11,8 @@ import { changedNames, isRunning, methodOf, modelWidth, optionValues, runValues,
 import { useStudio } from '../store/store.ts'
 import { PlanProblem } from './PlanProblem.tsx'
 
-/** Length belongs to the Train step, where its consequence is shown. */
-const { steps: _steps, ...HOW_TO_TRAIN } = RUN_OPTIONS
+/** Length belongs to the Train step, where its consequence is shown; the frozen weights' form to the model. */
+const { steps: _steps, base: _base, ...HOW_TO_TRAIN } = RUN_OPTIONS
 
 export function MethodPanel() {
   const choices = useStudio((s) => s.choices)

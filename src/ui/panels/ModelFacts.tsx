@@ -4,6 +4,7 @@ import { useState } from 'react'
 import type { ModelInfo } from '../../worker/protocol.ts'
 import { Card, Disclosure, Facts, Tag } from '../components/parts.tsx'
 import { bytes, count, group } from '../format.ts'
+import { BaseForm } from './BaseForm.tsx'
 
 export function ModelFacts({ info }: { info: ModelInfo }) {
   const [open, setOpen] = useState(false)
@@ -25,6 +26,9 @@ export function ModelFacts({ info }: { info: ModelInfo }) {
             ['Chat template', info.chatTemplate === null ? 'none' : 'yes'],
           ]}
         />
+        <div style={{ maxWidth: 420 }}>
+          <BaseForm info={info} />
+        </div>
         {info.notes.length > 0 && (
           <ul className="checks">
             {info.notes.map((n) => (
