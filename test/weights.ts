@@ -59,10 +59,10 @@ export function nf4Values(data: Uint32Array, scales: Uint32Array, count: number)
 export const storedType = (format: WeightFormat): StorageType => (format === 'nf4' ? 'F32' : (format.toUpperCase() as StorageType))
 
 /** A random weight [rows, cols] in a format. */
-export function testWeight(format: WeightFormat, rows: number, cols: number, seed: number): TestWeight {
+export function testWeight(format: WeightFormat, rows: number, cols: number, seed: number, magnitude = 1): TestWeight {
   const type = storedType(format)
   const count = rows * cols
-  const bytes = storedWeights(type, count, seed)
+  const bytes = storedWeights(type, count, seed, magnitude)
   const encode = encoder(type, format satisfies EncodedFormat, (i, v) => {
     throw new Error(`element ${i} is ${v}`)
   })

@@ -84,6 +84,18 @@ test.each(WEIGHT_FORMATS)(
   },
 )
 
+test.each(['q8_0', 'q4_1', 'q5_0', 'q6_k'] as const)('scales of %s below the normal numbers of f16 are not lost', async (format) => {
+  const [rows, cols] = [4, 256]
+  // Scales of about 1e-6: weights of a thousandth have such in 8-bit blocks.
+  const w = testWeight(format, rows, cols, 5, { q8_0: 1e-4, q4_1: 2e-5, q5_0: 2e-5, q6_k: 2e-3 }[format])
+  const out = await run(({ leaf }) => {
+    const weight: Weight = { format, rows, cols, data: leaf([w.data.length], w.data), scales: leaf([w.scales!.length], w.scales!) }
+    return { y: embed(weight, leaf([rows], u32([0, 1, 2, 3])), rows) }
+  })
+  expect(Math.max(...w.values.map(Math.abs))).toBeGreaterThan(1e-6)
+  expect(out.y.findIndex((v, i) => v !== w.values[i])).toBe(-1)
+})
+
 test('the gradient of a table larger than a binding', async () => {
   const [rows, cols] = [700, 4]
   const ids = [0, 255, 256, 699, 256]
