@@ -23,8 +23,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# Both sides multiply the same dequantised values; sums of up to 1536 products through 30 layers in another order, on logits of about 20.
-TOLERANCE = 2e-2
+# Both sides multiply the same dequantised values; sums of up to 1536 products through 30 layers in another order, on logits of about 20: 7e-5 was seen.
+TOLERANCE = 1e-3
 LOSS_TOLERANCE = 2e-3
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
