@@ -45,12 +45,7 @@ interface SmolGolden {
 
 async function load(path: string, capacity: number) {
   const bundle = openBundle(await openModel(await readPath(path)))
-  const tunable = new TunableLayout(
-    bundle,
-    null,
-    {},
-    { base: 'f32', seed: 0, trainable: false, maxBindingSize: gpu.traits.maxBindingSize },
-  )
+  const tunable = new TunableLayout(bundle, null, {}, { base: 'f32', seed: 0, trainable: false, maxBindingSize: gpu.traits.maxBindingSize })
   await tunable.fill(gpu)
   const generator = await Generator.create(gpu, tunable, { capacity })
   return {
