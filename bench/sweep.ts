@@ -9,7 +9,7 @@ import type { Row, Say } from './report.ts'
 const SWEEPS: Readonly<Record<string, readonly { readonly batch: number; readonly seq: number; readonly rank: number }[]>> = {
   'sweep-sequence': [32, 64, 128, 256, 512, 1024, 2048].map((seq) => ({ batch: 1, seq, rank: RANK })),
   'sweep-batch': [1, 2, 4, 8, 16].map((batch) => ({ batch, seq: 128, rank: RANK })),
-  'sweep-rank': [2, 8, 32, 128].map((rank) => ({ batch: 4, seq: 128, rank })),
+  'sweep-rank': [2, 4, 8, 32, 128].map((rank) => ({ batch: 4, seq: 128, rank })),
 }
 
 export async function benchSweeps(gpu: Gpu, o: { readonly rounds: number; readonly peak: Peak; readonly say: Say }): Promise<Row[]> {
