@@ -140,19 +140,18 @@ export function lowRankLinear(x: Tensor, w: Weight, A: Tensor, B: Tensor, o: Low
   }
   // Without a residual its place in the inputs is taken by a tensor that needs no gradient.
   const y = graph.node('lora_linear', [x.shape[0], N], [x, A, B, o.residual ?? h, xl], vjp)
-  emitMatmul({
-    layout: 'nt',
-    a: x,
-    b: w,
-    bOff,
-    c: y,
-    M: x.rows,
-    N,
-    K,
-    lowRank: { h, lb: B, R: r, segments: o.segments },
-    residual: o.residual,
-    bias: o.bias,
-  })
+  const product = { layout: 'nt', a: x, b: w, bOff, c: y, M: x.rows, N, K, residual: o.residual, bias: o.bias } as const
+  if (r % 4 === 0) {
+    emitMatmul({ ...product, lowRank: { h, lb: B, R: r, segments: o.segments } })
+    return y
+  }
+  // Rows of such a B begin at no vec4, which would slow the frozen product down as well: the thin one follows it.
+  emitMatmul(product)
+  for (const [s, start] of starts.entries()) {
+    const rows = (starts[s + 1] ?? N) - start
+    const thin = { a: h, aOff: s * r, b: asWeight(B), bOff: start * r, c: y, cOff: start, M: x.rows, N: rows, K: r }
+    emitMatmul({ layout: 'nt', ...thin, accumulate: true })
+  }
   return y
 }
 
