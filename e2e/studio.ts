@@ -122,7 +122,7 @@ export const status = (page: Page): Locator => page.getByTestId('status')
 export const expectStatus = (
   page: Page,
   wanted: 'running' | 'paused' | 'stopped' | 'done' | 'failed',
-  timeout = 2 * MINUTES,
+  timeout = 4 * MINUTES,
 ): Promise<void> => expect(status(page)).toHaveAttribute('data-status', wanted, { timeout })
 
 /** Optimizer steps that the shown run has made. */
