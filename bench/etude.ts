@@ -1,15 +1,10 @@
 /** @file The bench model in Etude: the engine that the studio runs, fed from memory as if from a safetensors folder. */
-import { product } from '../src/autograd/ops/matmul.ts'
-import { Gpu } from '../src/gpu/device.ts'
-import { waitFor } from '../src/gpu/wait.ts'
+import { Gpu, targetOf } from '../src/gpu/device.ts'
 import { openModel } from '../src/io/model_files.ts'
 import { fromBytes } from '../src/io/sources.ts'
 import { writeSafetensors } from '../src/io/safetensors_writer.ts'
 import type { Batch as EtudeBatch } from '../src/data/collate.ts'
 import type { TokenRows } from '../src/data/types.ts'
-import { Graph } from '../src/tensor/graph.ts'
-import { Session, SessionPlan } from '../src/tensor/program.ts'
-import { Storage } from '../src/tensor/storage.ts'
 import type { State } from '../src/train/adapter.ts'
 import { openBundle, type ModelBundle } from '../src/train/bundle.ts'
 import { Trainer as EtudeTrainer } from '../src/train/trainer.ts'
@@ -28,6 +23,7 @@ import {
   type Trainer,
   type Weights,
 } from './model.ts'
+import { engineMatmul } from './programs.ts'
 
 const module = (layer: number, name: string): string => `model.layers.${layer}.${/^[qkvo]_/.test(name) ? 'self_attn' : 'mlp'}.${name}`
 
@@ -134,21 +130,7 @@ export async function create(weights: Weights, method: Method, gpu?: Gpu): Promi
 /** The kernel that a training step would use for this product. */
 export async function createMatmul({ M, N, K }: MatmulShape, a: Float32Array<ArrayBuffer>, b: Float32Array<ArrayBuffer>): Promise<Matmul> {
   const gpu = await Gpu.request(navigator.gpu)
-  const { software, subgroup, maxBindingSize } = gpu.traits
-  const graph = new Graph({ software, subgroup, maxBindingSize })
-  const storages = [new Storage('a', a.byteLength, 'batch'), new Storage('b', b.byteLength, 'batch')] as const
-  for (const s of storages) s.allocate(gpu)
-  storages[0].write(a)
-  storages[1].write(b)
-  const c = product(graph.leaf(storages[0], [M, K]), graph.leaf(storages[1], [K, N]), {}, null)
-  const session = await Session.create(gpu, new SessionPlan([{ name: 'matmul', graph, keep: [c] }]))
-  const program = session.program('matmul')
-  return {
-    run: async (times) => {
-      for (let i = 0; i < times; i++) program.run()
-      await waitFor(gpu.device.queue.onSubmittedWorkDone())
-    },
-    read: () => program.read(c),
-    dispose: () => gpu.destroy(),
-  }
+  const weight = { format: 'f32', weight: { data: b, scales: null } } as const
+  const matmul = await engineMatmul(gpu, targetOf(gpu.traits), 'nn', { M, N, K }, a, weight)
+  return { ...matmul, dispose: () => gpu.destroy() }
 }

@@ -34,6 +34,18 @@ function randomBatch({ batch, seq }: LoraCase, vocabSize: number, seed: number):
   return { rows, batch: collate(rows, sequences, seq) }
 }
 
+/** Of every LoRA run here: what changes neither time nor memory. */
+export const TRAINING = {
+  clip: 1,
+  weight_decay: 0,
+  checkpoint_dtype: 'f32',
+  lr: 1e-4,
+  schedule: 'constant',
+  warmup: 0,
+  steps: 1_000_000,
+  seed: 0,
+} as const
+
 let runs = 0
 
 /** One case, a row. Throws what creating or running it throws; leaves nothing on the GPU. */
@@ -55,14 +67,7 @@ export async function benchLora(gpu: Gpu, bundle: ModelBundle, c: LoraCase, peak
       batch,
       seq,
       policy,
-      clip: 1,
-      weight_decay: 0,
-      checkpoint_dtype: 'f32',
-      lr: 1e-4,
-      schedule: 'constant',
-      warmup: 0,
-      steps: 1_000_000,
-      seed: 0,
+      ...TRAINING,
     })
     const ms: number[] = []
     const losses: number[] = []

@@ -9,22 +9,11 @@ import { randomModel } from '../src/train/random_model.ts'
 import { Trainer } from '../src/train/trainer.ts'
 import { findMethod, TunableLayout } from '../src/train/tunable.ts'
 import { peakBytes, setOwner } from './counters.ts'
-import { RANK } from './lora.ts'
+import { RANK, TRAINING } from './lora.ts'
 import { type Row, type Say, withoutTime } from './report.ts'
 
 const MODELS = { 'SmolLM2-135M': smollm, 'Qwen2.5-0.5B': qwen, 'Llama-3.2-1B': llama }
-const RUN = {
-  batch: 1,
-  seq: 512,
-  clip: 1,
-  weight_decay: 0,
-  checkpoint_dtype: 'f32',
-  lr: 1e-4,
-  schedule: 'constant',
-  warmup: 0,
-  steps: 1,
-  seed: 0,
-} as const
+const RUN = { batch: 1, seq: 512, ...TRAINING } as const
 
 export async function benchMemory(gpu: Gpu, say: Say): Promise<Row[]> {
   const rows: Row[] = []

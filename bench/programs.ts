@@ -4,13 +4,21 @@ import { type Gpu, targetOf } from '../src/gpu/device.ts'
 import { waitFor } from '../src/gpu/wait.ts'
 import { optimizerStep } from '../src/optim/adamw.ts'
 import { Graph, type TargetTraits } from '../src/tensor/graph.ts'
-import { Session, SessionPlan } from '../src/tensor/program.ts'
+import { type Program, Session, SessionPlan } from '../src/tensor/program.ts'
 import { Storage } from '../src/tensor/storage.ts'
 import type { Matmul, MatmulShape } from './engines.ts'
 import type { Layout } from './peers/naive.ts'
 import type { BenchFormat, BenchWeight } from './weights.ts'
 
 type Words = Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>
+
+/** Submits the program so many times, and waits for the last. */
+const repeated =
+  (gpu: Gpu, program: Program) =>
+  async (times: number): Promise<void> => {
+    for (let i = 0; i < times; i++) program.run()
+    await waitFor(gpu.device.queue.onSubmittedWorkDone())
+  }
 
 /** As on adapters that nothing is known of: no fixed subgroup, not software. */
 export const unknownTarget = (gpu: Gpu): TargetTraits => ({ ...targetOf(gpu.traits), software: false, subgroup: 0 })
@@ -22,7 +30,7 @@ export async function engineMatmul(
   layout: Layout,
   { M, N, K }: MatmulShape,
   a: Float32Array<ArrayBuffer>,
-  { format, weight }: { readonly format: BenchFormat; readonly weight: BenchWeight },
+  { format, weight }: { readonly format: BenchFormat; readonly weight: Pick<BenchWeight, 'data' | 'scales'> },
 ): Promise<Matmul> {
   const graph = new Graph(target)
   const storages: Storage[] = []
@@ -42,10 +50,7 @@ export async function engineMatmul(
   const session = await Session.create(gpu, new SessionPlan([{ name: 'matmul', graph, keep: [c] }]))
   const program = session.program('matmul')
   return {
-    run: async (times) => {
-      for (let i = 0; i < times; i++) program.run()
-      await waitFor(gpu.device.queue.onSubmittedWorkDone())
-    },
+    run: repeated(gpu, program),
     read: () => program.read(c),
     dispose: () => {
       session.destroy()
@@ -78,14 +83,10 @@ export async function engineAdamW(
   }
   optimizerStep([state], stats, { lr: 1e-3, step: 1, weightDecay: 0.01, clip: 1 })
   const session = await Session.create(gpu, new SessionPlan([{ name: 'adamw', graph }]))
-  const program = session.program('adamw')
   return {
     // Read: gradients twice (their norm first), values and both moments; written: all four, as gradients are cleared.
     bytes: 9 * 4 * length,
-    run: async (times) => {
-      for (let i = 0; i < times; i++) program.run()
-      await waitFor(gpu.device.queue.onSubmittedWorkDone())
-    },
+    run: repeated(gpu, session.program('adamw')),
     dispose: () => {
       session.destroy()
       for (const s of storages) s.destroy()

@@ -7,9 +7,12 @@ const whole = (n) => (n === null ? '' : String(n))
 const fixed = (n, digits) => (n === undefined || n === null ? '' : n.toFixed(digits))
 const percent = (n) => (n === undefined ? '' : `${n.toFixed(0)} %`)
 
+const COUNTS = ['dispatches', 'submits', 'planned', 'allocated']
+const counts = (r) => [whole(r.dispatches), whole(r.submits), bytes(r.planned_bytes), bytes(r.allocated_bytes)]
+
 /** Training steps of the bench model, an engine a row. */
 function steps(rows) {
-  const head = ['case', 'engine', 'ms', 'tokens/s', 'GFLOP/s', 'of peak', 'dispatches', 'submits', 'planned', 'allocated', 'first loss']
+  const head = ['case', 'engine', 'ms', 'tokens/s', 'GFLOP/s', 'of peak', ...COUNTS, 'first loss']
   const cells = (r) => [
     r.case,
     r.engine,
@@ -17,10 +20,7 @@ function steps(rows) {
     r.tokens_per_s.toFixed(0),
     fixed(r.gflops, 1),
     percent(r.percent_of_peak),
-    whole(r.dispatches),
-    whole(r.submits),
-    bytes(r.planned_bytes),
-    bytes(r.allocated_bytes),
+    ...counts(r),
     r.first_loss.toFixed(5),
   ]
   return render(head, rows.map(cells))
@@ -29,7 +29,6 @@ function steps(rows) {
 /** Steps of one engine at many sizes. */
 function sized(rows) {
   const head = ['case', 'base', 'policy', 'rows x tokens', 'rank', 'ms', 'tokens/s', 'GFLOP', 'GFLOP/s', 'of peak']
-  const memory = ['dispatches', 'submits', 'planned', 'allocated']
   const cells = (r) => [
     r.weights ? `${r.case} (${r.weights} weights)` : r.model ? `${r.case}, ${r.model}` : r.case,
     r.base,
@@ -41,12 +40,9 @@ function sized(rows) {
     fixed(r.gflop, 1),
     fixed(r.gflops, 1),
     percent(r.percent_of_peak),
-    whole(r.dispatches),
-    whole(r.submits),
-    bytes(r.planned_bytes),
-    bytes(r.allocated_bytes),
+    ...counts(r),
   ]
-  return render([...head, ...memory], rows.map(cells))
+  return render([...head, ...COUNTS], rows.map(cells))
 }
 
 /** Everything else: rates. */

@@ -25,22 +25,23 @@ export const gradStatsKernel = defineKernel({
   grid: () => [1],
 })
 
+const ADAMW_UNIFORMS = {
+  lr: 'f32',
+  one_minus_beta1: 'f32',
+  beta2: 'f32',
+  one_minus_beta2: 'f32',
+  eps: 'f32',
+  weight_decay: 'f32',
+  bias1: 'f32',
+  root_bias2: 'f32',
+} as const
+
 /** AdamW on `len` vec4s; a factor of the rate per 16 of them. bias1 = 1 - β₁ᵗ, root_bias2 = √(1 - β₂ᵗ); 1 - β is given because in f32 it is not exact.
  * Flag `clear`: the gradient is zeroed afterwards. Nothing else changes where stats say that the norm is not finite. */
 export const adamwKernel = defineKernel({
   name: 'adamw',
   bindings: { param: 'write', grad: 'write', m: 'write', v: 'write', lr_scale: 'read', stats: 'read' },
-  uniforms: {
-    len: 'u32',
-    lr: 'f32',
-    one_minus_beta1: 'f32',
-    beta2: 'f32',
-    one_minus_beta2: 'f32',
-    eps: 'f32',
-    weight_decay: 'f32',
-    bias1: 'f32',
-    root_bias2: 'f32',
-  },
+  uniforms: { len: 'u32', ...ADAMW_UNIFORMS },
   flags: ['clear'],
   constants: { WORKGROUP: 64 },
   grid: ({ len }, { WORKGROUP }) => grid1d(ceilDiv(len, WORKGROUP)),
@@ -59,20 +60,7 @@ export const adamw8bitKernel = defineKernel({
     stats: 'read',
     tables: { access: 'read', when: ['dynamic'] },
   },
-  uniforms: {
-    blocks: 'u32',
-    codes: 'u32',
-    words: 'u32',
-    codes_half: 'u32',
-    lr: 'f32',
-    one_minus_beta1: 'f32',
-    beta2: 'f32',
-    one_minus_beta2: 'f32',
-    eps: 'f32',
-    weight_decay: 'f32',
-    bias1: 'f32',
-    root_bias2: 'f32',
-  },
+  uniforms: { blocks: 'u32', codes: 'u32', words: 'u32', codes_half: 'u32', ...ADAMW_UNIFORMS },
   flags: ['dynamic', 'expand', 'clear'],
   variants: [['dynamic'], ['dynamic', 'clear'], ['expand'], ['expand', 'clear']],
   constants: { WORKGROUP: 64, BLOCK: 256 },

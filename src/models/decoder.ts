@@ -6,40 +6,35 @@ import type { Network } from '../nn/network.ts'
 import type { Tensor } from '../tensor/graph.ts'
 import { type DecoderConfig, type DecoderTraits, readDecoder } from './decoder_config.ts'
 import { ggufConfig, ggufName } from './decoder_gguf.ts'
-import type { ModelFamily, Param } from './family.ts'
+import { linearParam, type ModelFamily, type Param } from './family.ts'
 
 const layer = (i: number): string => `model.layers.${i}`
 
 function params(traits: DecoderTraits, c: DecoderConfig): Param[] {
   const { hiddenSize: C, intermediateSize: F, headDim, biases } = c
-  const linear = (name: string, group: string, rows: number, cols: number, bias: boolean): Param => ({
-    kind: 'linear',
-    name,
-    group,
-    rows,
-    cols,
-    bias,
-  })
   const vector = (name: string, size = C): Param => ({ kind: 'vector', name: `${name}.weight`, size })
   const [queries, keys] = [c.heads * headDim, c.kvHeads * headDim]
   const out: Param[] = [{ kind: 'table', name: 'model.embed_tokens.weight', rows: c.vocabSize, cols: C, use: 'embedding' }]
   for (let i = 0; i < c.layers; i++) {
     const [attn, mlp] = [`${layer(i)}.self_attn`, `${layer(i)}.mlp`]
     out.push(vector(`${layer(i)}.input_layernorm`))
-    if (traits.fused) out.push(linear(`${attn}.qkv_proj`, `${attn}.qkv`, queries + 2 * keys, C, biases.qkv))
+    if (traits.fused) out.push(linearParam(`${attn}.qkv_proj`, `${attn}.qkv`, queries + 2 * keys, C, biases.qkv))
     else
       out.push(
-        linear(`${attn}.q_proj`, `${attn}.qkv`, queries, C, biases.qkv),
-        linear(`${attn}.k_proj`, `${attn}.qkv`, keys, C, biases.qkv),
-        linear(`${attn}.v_proj`, `${attn}.qkv`, keys, C, biases.qkv),
+        linearParam(`${attn}.q_proj`, `${attn}.qkv`, queries, C, biases.qkv),
+        linearParam(`${attn}.k_proj`, `${attn}.qkv`, keys, C, biases.qkv),
+        linearParam(`${attn}.v_proj`, `${attn}.qkv`, keys, C, biases.qkv),
       )
     if (traits.headNorms) out.push(vector(`${attn}.q_norm`, headDim), vector(`${attn}.k_norm`, headDim))
-    out.push(linear(`${attn}.o_proj`, `${attn}.o`, C, queries, biases.output), vector(`${layer(i)}.post_attention_layernorm`))
+    out.push(linearParam(`${attn}.o_proj`, `${attn}.o`, C, queries, biases.output), vector(`${layer(i)}.post_attention_layernorm`))
     if (traits.postNorms) out.push(vector(`${layer(i)}.pre_feedforward_layernorm`), vector(`${layer(i)}.post_feedforward_layernorm`))
-    if (traits.fused) out.push(linear(`${mlp}.gate_up_proj`, `${mlp}.gate_up`, 2 * F, C, biases.mlp))
+    if (traits.fused) out.push(linearParam(`${mlp}.gate_up_proj`, `${mlp}.gate_up`, 2 * F, C, biases.mlp))
     else
-      out.push(linear(`${mlp}.gate_proj`, `${mlp}.gate_up`, F, C, biases.mlp), linear(`${mlp}.up_proj`, `${mlp}.gate_up`, F, C, biases.mlp))
-    out.push(linear(`${mlp}.down_proj`, `${mlp}.down`, C, F, biases.mlp))
+      out.push(
+        linearParam(`${mlp}.gate_proj`, `${mlp}.gate_up`, F, C, biases.mlp),
+        linearParam(`${mlp}.up_proj`, `${mlp}.gate_up`, F, C, biases.mlp),
+      )
+    out.push(linearParam(`${mlp}.down_proj`, `${mlp}.down`, C, F, biases.mlp))
   }
   out.push(vector('model.norm'))
   if (!c.tied) out.push({ kind: 'table', name: 'lm_head.weight', rows: c.vocabSize, cols: C, use: 'head' })

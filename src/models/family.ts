@@ -55,6 +55,16 @@ export type Param =
       readonly use: 'embedding' | 'head' | 'position'
     }
 
+/** A linear layer [rows, cols] of `group`. */
+export const linearParam = (name: string, group: string, rows: number, cols: number, bias: boolean): Param => ({
+  kind: 'linear',
+  name,
+  group,
+  rows,
+  cols,
+  bias,
+})
+
 export interface ModelFamily<C extends ModelConfig = ModelConfig> {
   readonly id: string
   readonly title: string

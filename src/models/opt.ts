@@ -4,7 +4,7 @@ import { add } from '../autograd/ops/pointwise.ts'
 import type { Tensor } from '../tensor/graph.ts'
 import { ModelError } from '../errors.ts'
 import { ACTIVATIONS, type ActivationName, headWidth, layerNormParams, readActivation, refuse } from './absolute.ts'
-import { idList, integer, type Json, type ModelConfig, type ModelFamily, type Param } from './family.ts'
+import { idList, integer, type Json, linearParam, type ModelConfig, type ModelFamily, type Param } from './family.ts'
 
 /** Rows of the position table before that of the first position (OPTLearnedPositionalEmbedding.offset). */
 const OFFSET = 2
@@ -57,14 +57,8 @@ function readConfig(config: Json): OptConfig {
 
 function params(c: OptConfig): Param[] {
   const { hiddenSize: C, intermediateSize: F, embeddingSize: E } = c
-  const linear = (name: string, group: string, rows: number, cols: number, bias = c.biases): Param => ({
-    kind: 'linear',
-    name,
-    group,
-    rows,
-    cols,
-    bias,
-  })
+  const linear = (name: string, group: string, rows: number, cols: number, bias = c.biases): Param =>
+    linearParam(name, group, rows, cols, bias)
   const project = (name: string, rows: number, cols: number): Param[] =>
     E === C ? [] : [linear(`${ROOT}.${name}`, `${ROOT}.${name}`, rows, cols, false)]
   return [

@@ -3,30 +3,12 @@
 Needs: torch.  Run: python test/golden/family_ops.py
 """
 
-import json
-import pathlib
-
 import torch
 import torch.nn.functional as F
 
-OUT = pathlib.Path(__file__).parent / "layer_ops"
+from op_cases import randn, save
+
 torch.manual_seed(20261123)
-
-
-def plain(v):
-    if isinstance(v, torch.Tensor):
-        v = v.detach().flatten()
-        return v.tolist() if v.dtype == torch.int64 else [float(f"{x:.8g}") for x in v.tolist()]
-    return v
-
-
-def save(name, cases):
-    text = ",\n".join(json.dumps({k: plain(v) for k, v in c.items()}) for c in cases)
-    (OUT / f"{name}.json").write_text(f"[\n{text}\n]\n")
-
-
-def randn(*shape, std=1.0):
-    return (torch.randn(*shape) * std).double().requires_grad_()
 
 
 cases = []

@@ -3,32 +3,14 @@
 Needs: torch, transformers.  Run: python test/golden/layer_ops.py
 Inputs are float32 values; everything is computed from them in float64 (AdamW: in float32, step by step, as torch.optim.AdamW does it).
 """
-import json
-import pathlib
 
 import torch
 import torch.nn.functional as F
 from transformers import get_scheduler
 
-OUT = pathlib.Path(__file__).parent / "layer_ops"
-OUT.mkdir(exist_ok=True)
+from op_cases import OUT, plain, randn, save
+
 torch.manual_seed(20240607)
-
-
-def randn(*shape, std=1.0):
-    return (torch.randn(*shape) * std).double().requires_grad_()
-
-
-def plain(v):
-    if isinstance(v, torch.Tensor):
-        v = v.detach().flatten()
-        return v.tolist() if v.dtype == torch.int64 else [float(f"{x:.8g}") for x in v.tolist()]
-    return v
-
-
-def save(name, cases):
-    text = ",\n".join(json.dumps({k: plain(v) for k, v in c.items()}) for c in cases)
-    (OUT / f"{name}.json").write_text(f"[\n{text}\n]\n")
 
 
 def with_grads(y, dy, leaves, **more):

@@ -1,16 +1,17 @@
 """Logits, loss and every gradient of small Llamas by Transformers, in double precision, for configs of both generations.
 
 Run: python test/golden/models.py  (torch, transformers 5, safetensors). Writes models/llama.json and models/llama.safetensors beside it. Weights are not stored:
-both sides draw them from the generator in `weights`, tensors in order of their names.
+both sides draw them from the generator in `draw` of reference_model.py, tensors in order of their names.
 """
 
 import json
 import pathlib
 
-import numpy as np
 import torch
 from safetensors.numpy import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from reference_model import CONTEXT, ROWS, draw
 
 OUT = pathlib.Path(__file__).parent / "models"
 BASE = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "hidden_size": 32, "num_hidden_layers": 2,
@@ -27,23 +28,6 @@ CONFIGS = {
     "sizes that are no multiples of 8, rope_parameters linear": {**BASE, "hidden_size": 36, "intermediate_size": 44, "num_attention_heads": 3, "num_key_value_heads": 3,
         "vocab_size": 70, "tie_word_embeddings": True, "rope_parameters": {"rope_theta": 10000.0, "rope_type": "linear", "factor": 4.0}, "rms_norm_eps": 1e-6},
 }
-# Rows of ids; labels are the ids, but for these many of context at the start and single tokens that are not trained.
-ROWS = [[5, 11, 2, 60, 33], [1, 7, 7, 40, 12, 64, 3, 9, 22], [3, 4, 5, 6, 7, 8, 30, 31, 32, 33, 34, 2]]
-CONTEXT = [1, 4, 2]
-
-
-def weights(names_and_shapes, state):
-    """A linear congruential generator modulo 2^32; norms around 1."""
-    out = {}
-    for name, shape in sorted(names_and_shapes):
-        v = np.empty(int(np.prod(shape)))
-        for i in range(v.size):
-            state = (state * 1664525 + 1013904223) % 2**32
-            v[i] = state / 2**32 * 2 - 1
-        v = v * 0.2 + 1 if "norm" in name else v * 0.35
-        out[name] = torch.from_numpy(v.astype(np.float32).reshape(shape))
-    return out
-
 
 cases, tensors = [], {}
 for i, (name, config) in enumerate(CONFIGS.items()):
@@ -51,7 +35,7 @@ for i, (name, config) in enumerate(CONFIGS.items()):
     model = LlamaForCausalLM(LlamaConfig.from_dict(config)).double()
     params = dict(model.named_parameters())
     with torch.no_grad():
-        for k, v in weights([(k, tuple(p.shape)) for k, p in params.items()], i + 1).items():
+        for k, v in draw([(k, tuple(p.shape)) for k, p in params.items()], i + 1).items():
             params[k].copy_(v)
     longest = max(map(len, ROWS))
     ids = torch.zeros(len(ROWS), longest, dtype=torch.long)

@@ -1,9 +1,8 @@
 /** @file The next run before it starts: how long, what it costs in memory and time, what is watched on the way. */
-import { Button, Checkbox, Radio, SegmentedControl, Textarea, TextInput } from '@mantine/core'
+import { Button, Checkbox, SegmentedControl, Textarea, TextInput } from '@mantine/core'
 import { Play, StepForward, Timer } from 'lucide-react'
 import { useEffect, useState } from 'react'
-import { type FixedPolicy, methodDefaults, RUN_OPTIONS } from '../../train/run_config.ts'
-import type { RunPlan } from '../../worker/protocol.ts'
+import { methodDefaults, RUN_OPTIONS } from '../../train/run_config.ts'
 import { set, setExtra, setInvalid, setLength, setRunOption } from '../actions/choose.ts'
 import { probe } from '../actions/plan.ts'
 import { freshName, start } from '../actions/run.ts'
@@ -17,6 +16,7 @@ import { about, bytes, count, duration, group, sig3, stepTime } from '../format.
 import { changedNames, configOf, epochsOfSteps, methodOf, obstacle, promptsOf, trainRows } from '../store/select.ts'
 import { useStudio } from '../store/store.ts'
 import { PlanProblem } from './PlanProblem.tsx'
+import { Policies } from './Policies.tsx'
 
 export function RunSetup() {
   const state = useStudio((s) => s)
@@ -261,44 +261,6 @@ function PlanCard() {
         <p className="soft">{plan.status === 'planning' ? 'Planning the step.' : 'There is no plan yet.'}</p>
       )}
     </Card>
-  )
-}
-
-const POLICY_TEXT: Readonly<Record<FixedPolicy, string>> = {
-  fast: 'keeps every activation',
-  recompute: 'computes norms and activations again',
-  checkpoint: 'computes each block again, about a third slower',
-  lean: 'as checkpoint, and the loss in small pieces',
-}
-
-/** What keeping fewer activations would save; one can be chosen. */
-function Policies({ plan }: { readonly plan: RunPlan }) {
-  const config = configOf(useStudio((s) => s))
-  if (plan.policies.length === 0 || !config) return null
-  const auto = config.run.policy === 'auto'
-  return (
-    <div className="stack" style={{ gap: 8 }} data-testid="policies">
-      <h3 className="small">Activations kept for the backward pass</h3>
-      <Radio.Group
-        value={config.run.policy}
-        onChange={(v) => {
-          setRunOption('policy', v)
-        }}
-        aria-label="Activations kept for the backward pass"
-      >
-        <div className="stack" style={{ gap: 6 }}>
-          <Radio size="xs" value="auto" label={auto ? `auto: ${plan.policy}, the first that fits` : 'auto: the first that fits'} />
-          {plan.policies.map((p) => (
-            <Radio
-              key={p.policy}
-              size="xs"
-              value={p.policy}
-              label={`${p.policy}: ${bytes(p.total)} in all, ${group(p.dispatches)} calls a step; ${POLICY_TEXT[p.policy]}`}
-            />
-          ))}
-        </div>
-      </Radio.Group>
-    </div>
   )
 }
 

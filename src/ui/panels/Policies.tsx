@@ -1,0 +1,45 @@
+/** @file What keeping fewer activations would save, policy by policy; one can be chosen. */
+import { Radio } from '@mantine/core'
+import type { FixedPolicy } from '../../train/run_config.ts'
+import type { RunPlan } from '../../worker/protocol.ts'
+import { setRunOption } from '../actions/choose.ts'
+import { bytes, group } from '../format.ts'
+import { configOf } from '../store/select.ts'
+import { useStudio } from '../store/store.ts'
+
+const POLICY_TEXT: Readonly<Record<FixedPolicy, string>> = {
+  fast: 'keeps every activation',
+  recompute: 'computes norms and activations again',
+  checkpoint: 'computes each block again, about a third slower',
+  lean: 'as checkpoint, and the loss in small pieces',
+}
+
+export function Policies({ plan }: { readonly plan: RunPlan }) {
+  const config = configOf(useStudio((s) => s))
+  if (plan.policies.length === 0 || !config) return null
+  const auto = config.run.policy === 'auto'
+  return (
+    <div className="stack" style={{ gap: 8 }} data-testid="policies">
+      <h3 className="small">Activations kept for the backward pass</h3>
+      <Radio.Group
+        value={config.run.policy}
+        onChange={(v) => {
+          setRunOption('policy', v)
+        }}
+        aria-label="Activations kept for the backward pass"
+      >
+        <div className="stack" style={{ gap: 6 }}>
+          <Radio size="xs" value="auto" label={auto ? `auto: ${plan.policy}, the first that fits` : 'auto: the first that fits'} />
+          {plan.policies.map((p) => (
+            <Radio
+              key={p.policy}
+              size="xs"
+              value={p.policy}
+              label={`${p.policy}: ${bytes(p.total)} in all, ${group(p.dispatches)} calls a step; ${POLICY_TEXT[p.policy]}`}
+            />
+          ))}
+        </div>
+      </Radio.Group>
+    </div>
+  )
+}
