@@ -47,7 +47,7 @@ function registerTile(SG: number, s: MatmulShape, most: number, widest: number):
   const narrow = !nt && s.N <= 2 * SG && s.plain
   const single = nt || narrow
   const fits = (v: number) => v === 1 || s.N >= sgkColumns(single, v, SG)
-  const V = [8, 4, 2, 1].find((v) => v <= (narrow ? 1 : widest) && fits(v))!
+  const V = [4, 2, 1].find((v) => v <= (narrow ? 1 : widest) && fits(v))!
   const startsAt = (columns: number) => s.segments.every((c) => c % columns === 0)
   if (!startsAt(SG)) return null
   const SPLIT = startsAt(sgkColumns(single, V, SG)) ? 0 : 1
@@ -85,13 +85,9 @@ export function chooseMatmul(target: TargetTraits, s: MatmulShape): MatmulChoice
     if (choice) return choice
   }
   if (software && !tuned && SG > 0 && SG <= 16) {
-    const few = SG < 8
-    const nt = s.layout === 'nt'
-    // A packed weight costs its decoding: more columns a lane (NT), two vec4s of a word (NN).
-    // 32 rows and 64 columns a subgroup are 12 % faster for float weights, and take LLVM 25 s a pipeline to compile: 16 and 32 take one.
-    const most = few || (s.packed && nt) ? 8 : 16
-    const widest = nt ? (few ? 8 : s.packed ? 4 : 2) : few || s.packed ? 2 : 1
-    const choice = registerTile(SG, s, most, widest)
+    // Beyond these a chunk's text leaves the instruction cache, and what more rows bring their longer compilation takes: docs/adr/0002-matmul-families.md.
+    const widest = s.layout === 'nt' ? 4 : s.packed ? 2 : 1
+    const choice = registerTile(SG, s, 16, widest)
     if (choice) return choice
   }
   if (!software && s.layout === 'nt' && s.M <= VEC_ROWS && s.vectors)

@@ -2,6 +2,7 @@
 import { ceilDiv, defineKernel } from '../gpu/kernel.ts'
 import { formatOfFlags, isPacked, layoutOf, type WeightFormat } from './weight_formats.ts'
 import { EPILOGUE_BINDINGS, EPILOGUE_FLAGS, EPILOGUE_UNIFORMS, EPILOGUE_VARIANTS, epilogueText } from './matmul_epilogue.ts'
+import { type Broadcast, columnVectors, elements, rowVectors } from './broadcast.ts'
 import { MATMUL_BINDINGS, MATMUL_FLAGS, MATMUL_UNIFORMS, MATMUL_VARIANTS } from './matmul_common.ts'
 
 const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i)
@@ -9,13 +10,11 @@ const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i)
 /** Columns a workgroup covers: V single columns a lane (NT, and NN and TN with few columns), or 4 V contiguous ones. */
 export const sgkColumns = (single: boolean, V: number, subgroup: number): number => (single ? V : 4 * V) * subgroup
 
-/** The sum over one inner dimension, unrolled over a chunk of KC. `K`, `row(i)` and the loads are WGSL expressions. */
+/** The sum over one inner dimension, unrolled over a chunk. `K` and the loads are WGSL expressions. */
 interface Phase {
   readonly K: string
-  /** WGSL of element k of row i of the broadcast operand; `v`: for the v-th columns alone, where `perColumn`. */
-  readonly a: (i: number, k: string, v: number) => string
-  /** The broadcast operand differs between a lane's V columns (their segments do). NT only. */
-  readonly perColumn?: boolean
+  /** The broadcast operand; one for each of a lane's V columns where they differ (their segments do). NT only. */
+  readonly rows: readonly Broadcast[]
   /** Statements declaring, for the 4 k's from `k` on: NT: `w{v}` vec4 along k; NN, TN: `w{v}_{kk}` vec4 along the columns. */
   readonly load: (q: number, k: string) => string[]
   /** Columns are read as vec4s along k, so k must stay below K - 3; other loads clamp each k themselves. */
@@ -26,54 +25,43 @@ interface Phase {
   readonly outer?: { readonly every: number; readonly load: readonly string[] } | null
 }
 
-function phase(p: Phase, single: boolean, TM: number, V: number, SG: number): string[] {
-  const KC = Math.max(8, SG)
-  const parts = KC / SG
-  const copies = p.perColumn ? V : 1
-  const { outer } = p
-  const out: string[] = outer
-    ? [
-        `for (var k1 = 0u; k1 < ${p.K}; k1 += ${outer.every}u) {`,
-        ...outer.load,
-        `for (var k0 = k1; k0 < k1 + ${outer.every}u; k0 += ${KC}u) {`,
-      ]
-    : [`for (var k0 = 0u; k0 < ${p.K}; k0 += ${KC}u) {`]
-  for (const s of range(parts)) {
-    out.push(`let ka${s} = k0 + ${s * SG}u + lane;`)
-    if (!p.exact) out.push(`let kc${s} = min(ka${s}, ${p.K} - 1u); let in${s} = ka${s} < ${p.K};`)
-    for (const i of range(TM))
-      for (const c of range(copies)) {
-        const name = `a${i}_${s}${p.perColumn ? `_${c}` : ''}`
-        out.push(p.exact ? `let ${name} = ${p.a(i, `ka${s}`, c)};` : `let ${name} = select(0.0, ${p.a(i, `kc${s}`, c)}, in${s});`)
-      }
-  }
-  const quads = range(KC / 4)
+function phase(p: Phase, single: boolean, TM: number, V: number): string[] {
+  const { outer, rows } = p
+  const { chunk } = rows[0]
+  const out: string[] = rows.flatMap((r) => r.before)
+  if (outer)
+    out.push(
+      `for (var k1 = 0u; k1 < ${p.K}; k1 += ${outer.every}u) {`,
+      ...outer.load,
+      `for (var k0 = k1; k0 < k1 + ${outer.every}u; k0 += ${chunk}u) {`,
+    )
+  else out.push(`for (var k0 = 0u; k0 < ${p.K}; k0 += ${chunk}u) {`)
+  out.push(...rows.flatMap((r) => r.load))
+  const quads = range(chunk / 4)
   for (const q of quads) {
     // A clamped k rereads the last element; its a is 0 there.
     const k = p.exact || !p.vec4 ? `(k0 + ${q * 4}u)` : `min(k0 + ${q * 4}u, ${p.K} - 4u)`
     const loads = [...p.load(q, k), ...(single ? range(4).flatMap((kk) => ntColumns(V, kk)) : [])]
     out.push(...loads.map((text) => text.replace(/\b(w|b)(\d+)/g, `$1${q}q$2`)))
   }
-  const source = (i: number, k: number, c = '') => `subgroupBroadcast(a${i}_${Math.floor(k / SG)}${c}, ${k % SG}u)`
   /** Element k of row i of the broadcast operand against the columns of group g. */
-  const rows = (i: number, k: number, g: number): string => {
+  const row = (i: number, k: number, g: number): string => {
     const width = Math.min(V, 4)
-    if (!p.perColumn) return `${vec(width)}(${source(i, k)})`
-    const columns = range(width).map((j) => source(i, k, `_${g * 4 + j}`))
-    return `${vec(width)}(${columns.join(', ')})`
+    if (rows.length === 1) return `${vec(width)}(${rows[0].element(i, k)})`
+    return `${vec(width)}(${range(width)
+      .map((j) => rows[g * 4 + j].element(i, k))
+      .join(', ')})`
   }
   // Row by row: an accumulator stays in its register for the whole chunk, and the loaded columns are read where they are used.
   for (const i of range(TM))
-    for (const q of quads)
-      for (const kk of range(4)) {
-        const k = q * 4 + kk
-        if (single)
-          for (const g of range(Math.ceil(V / 4))) out.push(`acc${i}_${g} = fma(${rows(i, k, g)}, b${q}q${kk}_${g}, acc${i}_${g});`)
-        else {
-          out.push(`let s${i}_${k} = vec4f(${source(i, k)});`)
-          for (const v of range(V)) out.push(`acc${i}_${v} = fma(s${i}_${k}, w${q}q${v}_${kk}, acc${i}_${v});`)
-        }
+    for (const k of range(chunk)) {
+      const [q, kk] = [k >> 2, k % 4]
+      if (single) for (const g of range(Math.ceil(V / 4))) out.push(`acc${i}_${g} = fma(${row(i, k, g)}, b${q}q${kk}_${g}, acc${i}_${g});`)
+      else {
+        out.push(`let s${i}_${k} = vec4f(${rows[0].element(i, k)});`)
+        for (const v of range(V)) out.push(`acc${i}_${v} = fma(s${i}_${k}, w${q}q${v}_${kk}, acc${i}_${v});`)
       }
+    }
   out.push(outer ? '}}' : '}')
   return out
 }
@@ -87,7 +75,7 @@ function ntColumns(V: number, kk: number): string[] {
 }
 
 /** Loads of a frozen weight. Packed ones are decoded 8 at a time: along k (NT, where a lane's scales hold for a block), or along the columns of two vec4s. */
-function weightLoads(format: WeightFormat, nt: boolean, V: number, SG: number): Pick<Phase, 'load' | 'outer'> {
+function weightLoads(format: WeightFormat, nt: boolean, exact: boolean, V: number, SG: number): Pick<Phase, 'load' | 'outer'> {
   const packed = isPacked(format)
   const quants = (bits: string, half: number): string =>
     format === 'nf4' && SG >= 8 ? `nf4_shuffled(${bits}.x, ${half}u, nf4_codes)` : `quants(${bits}, ${half}u)`
@@ -106,7 +94,10 @@ function weightLoads(format: WeightFormat, nt: boolean, V: number, SG: number): 
       outer: packed ? { every: layoutOf(format).block, load: range(V).map((v) => `let dm${v} = block_scale((bn${v} + k1) >> 2u);`) } : null,
     }
   }
-  const row = (k: string, kk: number | string): string => `min(${k} + ${typeof kk === 'number' ? `${kk}u` : kk}, params.K - 1u)`
+  const row = (k: string, kk: number | string): string => {
+    const at = `${k} + ${typeof kk === 'number' ? `${kk}u` : kk}`
+    return exact ? `(${at})` : `min(${at}, params.K - 1u)`
+  }
   if (!packed || V % 2) {
     const load: Phase['load'] = (_q, k) =>
       range(4).flatMap((kk) =>
@@ -167,53 +158,37 @@ function generate({ TM, V, SPLIT, SUBGROUP: SG }: Record<'TM' | 'V' | 'SPLIT' | 
     // Packed weights: N is a multiple of 32, and the second vec4 of 8 columns stays beside the first.
     else out.push(`let col${v} = min(tile_col + lane * ${4 * V}u + ${4 * v}u, params.N - ${packed && V % 2 === 0 ? 8 - 4 * (v % 2) : 4}u);`)
   }
-  for (const i of range(TM)) {
-    out.push(`let m${i} = min(tile_row + ${i}u, params.M - 1u);`)
-    out.push(tn ? `let am${i} = params.a_off + m${i};` : `let am${i} = params.a_off + m${i} * params.lda;`)
-    for (const g of range(groups)) out.push(`var acc${i}_${g} = ${width}(0.0);`)
+  for (const i of range(TM)) for (const g of range(groups)) out.push(`var acc${i}_${g} = ${width}(0.0);`)
+  const sizes = { TM, SG }
+  const a = {
+    name: 'a',
+    buffer: 'a',
+    start: (row: string) => `params.a_off + ${row}${tn ? '' : ' * params.lda'}`,
+    step: (k: string) => (tn ? `${k} * params.lda` : k),
+    K: 'params.K',
   }
-  out.push(
-    ...phase(
-      {
-        K: 'params.K',
-        a: (i, k) => (tn ? `a[am${i} + ${k} * params.lda]` : `a[am${i} + ${k}]`),
-        ...(narrow ? { load: narrowLoads(V) } : weightLoads(format, single, V, SG)),
-        vec4: single && !narrow,
-        exact: packed && single,
-      },
-      single,
-      TM,
-      V,
-      SG,
-    ),
-  )
+  const vectors = flags.has('a_vec4')
+  const rows = !vectors ? elements(a, sizes) : tn ? columnVectors(a, sizes) : rowVectors(a, sizes, packed && single ? 8 : 4)
+  const exact = rows.exact || (packed && single)
+  const loads = narrow ? { load: narrowLoads(V) } : weightLoads(format, single, exact, V, SG)
+  out.push(...phase({ K: a.K, rows: [rows], ...loads, vec4: single && !narrow, exact }, single, TM, V))
   if (flags.has('lora')) {
     // A segment starts at a multiple of the subgroup: the v-th columns of a tile lie in one, though the tile may not.
     if (single)
       for (const v of range(V))
         out.push(`let h_off${v} = (select(0u, 1u, ${start(v)} >= params.seg0) + select(0u, 1u, ${start(v)} >= params.seg1)) * params.R;`)
+    const h = range(single && SPLIT === 1 ? V : 1).map((v) => {
+      const segment = single ? ` + h_off${v}` : ''
+      const operand = { name: `h${v}_`, buffer: 'h', start: (row: string) => `${row} * params.h_ld${segment}`, step: a.step, K: 'params.R' }
+      return vectors ? rowVectors(operand, sizes, 4) : elements(operand, sizes)
+    })
     const load: Phase['load'] = single
       ? (_q, k) => range(V).map((v) => `let w${v} = lb[(min(col${v}, params.N - 1u) * params.R + ${k}) >> 2u];`)
       : (_q, k) =>
           range(4).flatMap((kk) =>
             range(V).map((v) => `let w${v}_${kk} = lb[(min(${k} + ${kk}u, params.R - 1u) * params.N + col${v}) >> 2u];`),
           )
-    out.push(
-      ...phase(
-        {
-          K: 'params.R',
-          a: (i, k, v) => `h[m${i} * params.h_ld + ${single ? `h_off${v} + ` : ''}${k}]`,
-          perColumn: single && SPLIT === 1,
-          load,
-          vec4: single,
-          exact: false,
-        },
-        single,
-        TM,
-        V,
-        SG,
-      ),
-    )
+    out.push(...phase({ K: 'params.R', rows: h, load, vec4: single, exact: h[0].exact }, single, TM, V))
   }
   const sum = (i: number, v: number): string => `acc${i}_${Math.floor(v / 4)}${V === 1 ? '' : `[${v % 4}]`}`
   /** A clamped column belongs to the lane that starts there: only it stores. */
@@ -230,9 +205,9 @@ function generate({ TM, V, SPLIT, SUBGROUP: SG }: Record<'TM' | 'V' | 'SPLIT' | 
   }
   const ungate = flags.has('ungate')
   // A lane goes over its own columns, from where it has stored them.
-  const rows = (body: string): string => `for (var m = tile_row; m < min(tile_row + ${TM}u, params.M); m++) { ${body} }`
-  if (paired) for (const v of range(half)) out.push(`if (2u * (p${v} + lane) < params.N) { ${rows(`finish_pair(m, p${v} + lane);`)} }`)
-  if (ungate) for (const v of range(V)) out.push(`if (${owns(v)}) { ${rows(`finish_ungating(m, col${v});`)} }`)
+  const eachRow = (body: string): string => `for (var m = tile_row; m < min(tile_row + ${TM}u, params.M); m++) { ${body} }`
+  if (paired) for (const v of range(half)) out.push(`if (2u * (p${v} + lane) < params.N) { ${eachRow(`finish_pair(m, p${v} + lane);`)} }`)
+  if (ungate) for (const v of range(V)) out.push(`if (${owns(v)}) { ${eachRow(`finish_ungating(m, col${v});`)} }`)
   return `${epilogueText(flags)}
 @compute @workgroup_size(SUBGROUP)
 fn main(@builtin(workgroup_id) wg: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
@@ -240,14 +215,21 @@ ${out.join('\n')}
 }`
 }
 
-/** TM: rows of a tile. V: columns a lane (SINGLE) or groups of 4 columns a lane. SINGLE: NT, or flag `narrow` (NN, TN, f32, no low-rank term). SPLIT: segments may begin inside a tile, at multiples of the subgroup. K and N are multiples of 4, offsets and ldb too.
+/** TM: rows of a tile. V: columns a lane (SINGLE) or groups of 4 columns a lane. SINGLE: NT, or flag `narrow` (NN, TN, f32, no low-rank term). SPLIT: segments may begin inside a tile, at multiples of the subgroup. K (NT), N (NN, TN), ldb and b_off are multiples of 4;
+ * flag `a_vec4`: lda, a_off and (NN) K too, and R and h_ld.
  * `paired`: V is even and `pair` a multiple of the subgroup. */
 export const matmulSgkKernel = defineKernel({
   name: 'matmul_sgk',
   bindings: { ...MATMUL_BINDINGS, ...EPILOGUE_BINDINGS },
   uniforms: { ...MATMUL_UNIFORMS, ...EPILOGUE_UNIFORMS },
-  flags: [...MATMUL_FLAGS, 'narrow', ...EPILOGUE_FLAGS],
-  variants: [...MATMUL_VARIANTS, ...EPILOGUE_VARIANTS, ['w_f32', 'layout_nn', 'narrow'], ['w_f32', 'layout_tn', 'narrow', 'accumulate']],
+  flags: [...MATMUL_FLAGS, 'a_vec4', 'narrow', ...EPILOGUE_FLAGS],
+  variants: [
+    ...MATMUL_VARIANTS,
+    ...[...MATMUL_VARIANTS, ...EPILOGUE_VARIANTS].map((v) => ['a_vec4', ...v] as const),
+    ['w_f32', 'layout_nn', 'narrow'],
+    ['w_f32', 'layout_nn', 'narrow', 'a_vec4'],
+    ['w_f32', 'layout_tn', 'narrow', 'accumulate', 'a_vec4'],
+  ],
   constants: { TM: 8, V: 2, SINGLE: 0, SPLIT: 0, SUBGROUP: 8 },
   subgroups: 'required',
   generate,

@@ -88,8 +88,7 @@ async function compile(
       const choice = chooseMatmul({ ...target, matmuls: { [matmulClass(shape)]: candidate, [class_]: candidate } }, shape)
       const kernel: AnyKernel = choice.kernel
       if (candidate.family === 'sgk' ? kernel.name !== 'matmul_sgk' : kernel.name !== 'matmul_tile') return null
-      const flags = [weightFlag(format), ...(layout === 'nt' ? [] : [`layout_${layout}`])]
-      if (candidate.family === 'tile') flags.push('a_vec4')
+      const flags = ['a_vec4', weightFlag(format), ...(layout === 'nt' ? [] : [`layout_${layout}`])]
       if ('narrow' in choice && choice.narrow) flags.push('narrow')
       const constants = { ...choice.constants } as Readonly<Record<string, number>>
       const pipeline = await gpu.pipeline({ kernel, flags, constants: { ...kernel.constants, ...constants } })

@@ -92,14 +92,11 @@ export function emitMatmul(m: MatmulCall): void {
     seg1: segments[1] ?? NO_SEGMENT,
   }
   const { graph } = a
-  if ('narrow' in choice)
-    graph.call(
-      choice.kernel,
-      buffers,
-      { ...uniforms, ...NO_EPILOGUE },
-      { flags: choice.narrow ? [...flags, 'narrow'] : flags, constants: choice.constants },
-    )
-  else if ('vector' in choice) graph.call(choice.kernel, buffers, uniforms, { flags, constants: choice.constants })
+  if ('narrow' in choice) {
+    const whole = [lowRank?.R ?? 0, lowRank?.h.cols ?? 0, layout === 'nn' ? K : 0].every((n) => n % 4 === 0)
+    const how = [...flags, ...(vectors && whole ? (['a_vec4'] as const) : []), ...(choice.narrow ? (['narrow'] as const) : [])]
+    graph.call(choice.kernel, buffers, { ...uniforms, ...NO_EPILOGUE }, { flags: how, constants: choice.constants })
+  } else if ('vector' in choice) graph.call(choice.kernel, buffers, uniforms, { flags, constants: choice.constants })
   else if ('BM' in choice.constants) {
     const tileFlags = [...flags, ...(vectors ? (['a_vec4'] as const) : [])]
     const { SPLIT } = choice.constants
