@@ -1,6 +1,6 @@
 /** @file The GPU: one device, what it can do, its pipelines. No machine learning here. */
 import { GpuError } from '../errors.ts'
-import { activeBindings, type TargetTraits, type Variant } from './kernel.ts'
+import { activeBindings, type AnyKernel, paramBytes, type TargetTraits, type Variant } from './kernel.ts'
 import { linkVariant } from './shaders.ts'
 import { waitFor } from './wait.ts'
 
@@ -21,6 +21,8 @@ export interface GpuTraits {
   readonly maxInvocations: number
   /** Storage buffers a stage. */
   readonly storageBuffers: number
+  /** Bytes of uniforms that a dispatch may be given without a buffer; 0: none. */
+  readonly immediates: number
   /** What tuning found; see TargetTraits. */
   readonly matmuls?: TargetTraits['matmuls']
 }
@@ -38,6 +40,9 @@ export const targetOf = ({ software, subgroup, maxBindingSize, storageBuffers, m
 const STORAGE_BUFFERS = 8
 /** And as many as some of them use where they are to be had. */
 const MOST_STORAGE_BUFFERS = 10
+
+/** Bytes of immediates that every adapter has which has any: kernels with more keep to buffers everywhere, so tests meet the same ones. */
+const IMMEDIATES = 64
 
 export class Gpu {
   readonly #pipelines = new Map<string, Promise<GPUComputePipeline>>()
@@ -62,7 +67,7 @@ export class Gpu {
         why: 'the browser blocks this GPU or its driver is missing',
         fix: 'Update the graphics driver, switch hardware acceleration on, or open chrome://gpu to see why WebGPU is disabled',
       })
-    const traits = readTraits(adapter)
+    const traits = readTraits(adapter, gpu)
     const { limits } = adapter
     if (limits.maxStorageBuffersPerShaderStage < STORAGE_BUFFERS || limits.maxComputeInvocationsPerWorkgroup < 256)
       throw new GpuError(
@@ -83,6 +88,7 @@ export class Gpu {
           maxComputeInvocationsPerWorkgroup: limits.maxComputeInvocationsPerWorkgroup,
           maxComputeWorkgroupSizeX: limits.maxComputeWorkgroupSizeX,
           maxStorageBuffersPerShaderStage: Math.min(limits.maxStorageBuffersPerShaderStage, MOST_STORAGE_BUFFERS),
+          ...(traits.immediates > 0 && { maxImmediateSize: traits.immediates }),
         },
       }),
     )
@@ -107,7 +113,12 @@ export class Gpu {
   /** Use the device differently from here on: without a path that it gets wrong, or with what tuning found. Plans and programs made before stay as they are. */
   adopt(change: Partial<GpuTraits>): void {
     this.traits = { ...this.traits, ...change }
-    if ('subgroup' in change) this.#pipelines.clear()
+    if ('subgroup' in change || 'immediates' in change) this.#pipelines.clear()
+  }
+
+  /** Whether the kernel's uniforms are immediates here. */
+  takesImmediates(kernel: AnyKernel): boolean {
+    return paramBytes(kernel) <= this.traits.immediates
   }
 
   createBuffer(size: number, usage: GPUBufferUsageFlags, label: string): GPUBuffer {
@@ -137,7 +148,8 @@ export class Gpu {
 
   async #compile(v: Variant): Promise<GPUComputePipeline> {
     const { device, traits } = this
-    const code = await linkVariant(v, traits.subgroup > 0, traits.subgroup)
+    const immediates = this.takesImmediates(v.kernel)
+    const code = await linkVariant(v, traits.subgroup > 0, traits.subgroup, immediates)
     const module = device.createShaderModule({ code, label: v.kernel.name })
     const bindings = activeBindings(v.kernel, v.flags)
     const storage = bindings.map(({ index, access }) => ({
@@ -145,12 +157,13 @@ export class Gpu {
       visibility: 4 /* COMPUTE */,
       buffer: { type: access === 'read' ? ('read-only-storage' as const) : ('storage' as const) },
     }))
-    const layout = device.createPipelineLayout({
-      bindGroupLayouts: [
-        device.createBindGroupLayout({ entries: storage }),
-        device.createBindGroupLayout({ entries: [{ binding: 0, visibility: 4, buffer: { type: 'uniform' } }] }),
-      ],
-    })
+    const buffers = device.createBindGroupLayout({ entries: storage })
+    const uniforms = { binding: 0, visibility: 4, buffer: { type: 'uniform' as const } }
+    const layout = device.createPipelineLayout(
+      immediates
+        ? { bindGroupLayouts: [buffers], immediateSize: paramBytes(v.kernel) }
+        : { bindGroupLayouts: [buffers, device.createBindGroupLayout({ entries: [uniforms] })] },
+    )
     try {
       return await waitFor(device.createComputePipelineAsync({ layout, label: v.kernel.name, compute: { module, entryPoint: 'main' } }))
     } catch (e) {
@@ -168,7 +181,7 @@ export class Gpu {
   }
 }
 
-function readTraits(adapter: GPUAdapter): GpuTraits {
+function readTraits(adapter: GPUAdapter, gpu: GPU): GpuTraits {
   const { info, limits, features } = adapter
   const name = `${info.vendor} ${info.architecture} ${info.description} ${info.device}`
   const has = features.has('subgroups')
@@ -187,5 +200,6 @@ function readTraits(adapter: GPUAdapter): GpuTraits {
     maxBindingSize: limits.maxStorageBufferBindingSize,
     maxInvocations: limits.maxComputeInvocationsPerWorkgroup,
     storageBuffers: Math.min(limits.maxStorageBuffersPerShaderStage, MOST_STORAGE_BUFFERS),
+    immediates: gpu.wgslLanguageFeatures.has('immediate_address_space') && limits.maxImmediateSize >= IMMEDIATES ? IMMEDIATES : 0,
   }
 }

@@ -87,6 +87,8 @@ export interface Variant {
   readonly apply?: string
 }
 
+/** Bytes of `struct Params`. */
+export const paramBytes = ({ uniforms, split }: AnyKernel): number => 4 * (Object.keys(uniforms).length + (split ? 1 : 0))
 export const access = (b: Binding): Access => (typeof b === 'string' ? b : b.access)
 /** The bindings that a variant has, with their index in `@group(0)`. */
 export function activeBindings(kernel: AnyKernel, flags: readonly string[]): { name: string; index: number; access: Access }[] {

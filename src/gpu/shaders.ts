@@ -13,8 +13,16 @@ export const shaderNames: readonly string[] = Object.keys(sources)
   .filter((p) => !p.startsWith('lib/'))
   .map((p) => p.replace('.wesl', ''))
 
-/** WGSL of a kernel variant. `subgroups`: whether the device has them; `subgroupSize` becomes `constants::SUBGROUP`. */
-export async function linkVariant({ kernel, flags, constants, apply }: Variant, subgroups: boolean, subgroupSize: number): Promise<string> {
+const PARAMS = '@group(1) @binding(0) var<uniform> params'
+
+/** WGSL of a kernel variant. `subgroups`: whether the device has them; `subgroupSize` becomes `constants::SUBGROUP`; `immediates`: params are given with each
+ * dispatch, not by a buffer (https://www.w3.org/TR/WGSL/#address-spaces-immediate; the linker does not know them yet). */
+export async function linkVariant(
+  { kernel, flags, constants, apply }: Variant,
+  subgroups: boolean,
+  subgroupSize: number,
+  immediates = false,
+): Promise<string> {
   const virtual: Record<string, () => string> = {}
   // Unrolled text goes where the shader says so; only such a kernel needs its own parse.
   const file = `${kernel.name}.wesl`
@@ -37,5 +45,7 @@ export async function linkVariant({ kernel, flags, constants, apply }: Variant, 
     constants: Object.fromEntries(Object.entries({ ...constants, SUBGROUP: subgroupSize }).map(([k, v]) => [k, `${v}u`])),
     ...(Object.keys(virtual).length > 0 && { virtualLibs: virtual }),
   })
-  return linked.dest
+  if (!immediates) return linked.dest
+  if (!linked.dest.includes(PARAMS)) throw new Error(`${kernel.name} has no ${PARAMS}`)
+  return linked.dest.replace(PARAMS, 'var<immediate> params')
 }

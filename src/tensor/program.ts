@@ -1,5 +1,5 @@
 /** @file Planned, replayable graphs. `Session` owns the memory of a set of programs; a `Program` is one recorded list of dispatches. */
-import { activeBindings } from '../gpu/kernel.ts'
+import { activeBindings, paramBytes } from '../gpu/kernel.ts'
 import type { Gpu } from '../gpu/device.ts'
 import { type Pace, paceOf } from '../gpu/pace.ts'
 import { type Dim, type Graph, isLive, type MemoryClass, type Tensor } from './graph.ts'
@@ -13,11 +13,13 @@ const UNIFORM_STRIDE = 256
 interface Dispatch {
   readonly pipeline: GPUComputePipeline
   readonly storage: GPUBindGroup
-  readonly uniform: GPUBindGroup
+  /** Null: immediates, `bytes` of the program's mirror. */
+  readonly uniform: GPUBindGroup | null
+  readonly bytes: number
   /** Workgroups, and seconds by the pace of the device: computed from live uniforms at each replay. */
   readonly size: () => Size
   /** Where it may be cut: the axis, and how. */
-  readonly split: { readonly axis: 0 | 1; readonly pieces: Pieces } | null
+  readonly split: { readonly axis: 0 | 1; readonly pieces: Pieces | null } | undefined
 }
 interface Size {
   readonly grid: readonly [x: number, y: number, z: number]
@@ -194,18 +196,26 @@ export class Program {
         }
       })
       const { split } = c.kernel
-      const bound = Math.max(16, Math.ceil((fields.length + (split ? 1 : 0)) / 4) * 16)
+      const bytes = paramBytes(c.kernel)
+      const bound = Math.ceil(bytes / 16) * 16
       const layout = () => pipeline.getBindGroupLayout(1)
+      const immediate = gpu.takesImmediates(c.kernel)
       const fixed = dynamic ? null : size()
       return {
         pipeline,
         storage: device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries }),
-        uniform: device.createBindGroup({
-          layout: layout(),
-          entries: [{ binding: 0, resource: { buffer: uniforms, offset: i * UNIFORM_STRIDE, size: bound } }],
-        }),
+        uniform: immediate
+          ? null
+          : device.createBindGroup({
+              layout: layout(),
+              entries: [{ binding: 0, resource: { buffer: uniforms, offset: i * UNIFORM_STRIDE, size: bound } }],
+            }),
+        bytes,
         size: fixed ? () => fixed : size,
-        split: split ? { axis: split === 'x' ? 0 : 1, pieces: new Pieces(gpu, layout, UNIFORM_STRIDE, bound, fields.length * 4) } : null,
+        split: split && {
+          axis: split === 'x' ? 0 : 1,
+          pieces: immediate ? null : new Pieces(gpu, layout, UNIFORM_STRIDE, bound, fields.length * 4),
+        },
       }
     })
     device.queue.writeBuffer(uniforms, 0, mirror)
@@ -220,7 +230,7 @@ export class Program {
       this.gpu.device.queue.writeBuffer(this.uniforms, 0, this.#mirror)
     }
     let pass = out.encoder.beginComputePass({ label: this.name })
-    const dispatch = (d: Dispatch, uniform: GPUBindGroup, grid: Size['grid'], seconds: number): void => {
+    const dispatch = (d: Dispatch, uniform: GPUBindGroup | null, at: number, grid: Size['grid'], seconds: number): void => {
       if (out.isFull(this.#pace, seconds)) {
         pass.end()
         out.flush()
@@ -228,22 +238,33 @@ export class Program {
       }
       pass.setPipeline(d.pipeline)
       pass.setBindGroup(0, d.storage)
-      pass.setBindGroup(1, uniform)
+      if (uniform) pass.setBindGroup(1, uniform)
+      else pass.setImmediates(0, this.#mirror, at, d.bytes)
       pass.dispatchWorkgroups(...grid)
       out.count(seconds)
     }
     this.dispatches.forEach((d, i) => {
       const { grid, seconds } = d.size()
       if (grid.includes(0)) return
+      const at = i * UNIFORM_STRIDE
       if (!this.#pace || !d.split || seconds <= this.#pace.dispatch) {
-        dispatch(d, d.uniform, grid, seconds)
+        dispatch(d, d.uniform, at, grid, seconds)
         return
       }
       const { axis, pieces } = d.split
-      const at = i * UNIFORM_STRIDE
       const each = pieceSize(this.#pace, seconds, grid[axis])
-      for (const { group, count } of pieces.cut(each, grid[axis], this.#mirror.slice(at, at + pieces.size)))
-        dispatch(d, group, axis === 0 ? [count, grid[1], grid[2]] : [grid[0], count, grid[2]], (seconds * count) / grid[axis])
+      const piece = (uniform: GPUBindGroup | null, count: number): void => {
+        dispatch(d, uniform, at, axis === 0 ? [count, grid[1], grid[2]] : [grid[0], count, grid[2]], (seconds * count) / grid[axis])
+      }
+      if (pieces) for (const { group, count } of pieces.cut(each, grid[axis], this.#mirror.slice(at, at + pieces.size))) piece(group, count)
+      else {
+        const base = at + d.bytes - 4
+        for (let first = 0; first < grid[axis]; first += each) {
+          this.#view.setUint32(base, first, true)
+          piece(null, Math.min(each, grid[axis] - first))
+        }
+        this.#view.setUint32(base, 0, true)
+      }
     })
     pass.end()
   }
@@ -261,7 +282,7 @@ export class Program {
   }
 
   destroy(): void {
-    for (const d of this.dispatches) d.split?.pieces.destroy()
+    for (const d of this.dispatches) d.split?.pieces?.destroy()
     this.gpu.destroyBuffer(this.uniforms)
   }
 }

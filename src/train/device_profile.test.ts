@@ -47,6 +47,24 @@ describe('self-check', () => {
     expect(ms).toBeLessThan(2000)
   })
 
+  test('immediates that do not arrive: they are switched off, with a line; without them all is right', async () => {
+    const gpu = await own()
+    if (gpu.traits.immediates === 0) return
+    const { prototype } = globalThis.GPUComputePassEncoder
+    const { setImmediates } = prototype
+    prototype.setImmediates = function (at, _data, _from, bytes) {
+      setImmediates.call(this, at, new ArrayBuffer(bytes!))
+      return undefined
+    }
+    const { off, notes } = await selfCheck(gpu).finally(() => {
+      prototype.setImmediates = setImmediates
+    })
+    expect(off).toEqual({ immediates: 0 })
+    expect(notes).toEqual([expect.stringMatching(/^Uniforms as immediates gave wrong results/)])
+    expect(gpu.traits.immediates).toBe(0)
+    expect(await selfCheck(gpu)).toMatchObject({ off: {}, notes: [] })
+  })
+
   const subgroups = targetOf
   test.each([
     ['matmul_sgk', /fma\(/, 'wrong_fma(', 'Matrix products by subgroups'],

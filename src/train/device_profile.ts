@@ -67,6 +67,7 @@ async function nameOf(t: GpuTraits, browser: string): Promise<string> {
     t.f16,
     t.maxBindingSize,
     t.storageBuffers,
+    t.immediates,
   ]
   const hash = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(facts.join('|')))
   return `${[...new Uint8Array(hash).subarray(0, 12)].map((b) => b.toString(16).padStart(2, '0')).join('')}.json`

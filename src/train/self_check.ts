@@ -3,6 +3,7 @@ import { attention } from '../autograd/ops/attention.ts'
 import { linear } from '../autograd/ops/linear.ts'
 import { matmul } from '../autograd/ops/matmul.ts'
 import { gradNorm } from '../autograd/ops/optimizer.ts'
+import { add } from '../autograd/ops/pointwise.ts'
 import type { Gpu, GpuTraits } from '../gpu/device.ts'
 import { targetOf } from '../gpu/device.ts'
 import type { TargetTraits, TunedMatmul } from '../gpu/kernel.ts'
@@ -58,6 +59,20 @@ function matmulCheck(target: TargetTraits, label: string, off: Partial<GpuTraits
   const [a, b] = [values(M * K, 1), values(N * K, 2)]
   const want = product(a, b, M, N, K)
   return { label, off, target, build: ({ leaf }) => ({ out: matmul(leaf([M, K], a), leaf([N, K], b), { transB: true }), want }) }
+}
+
+/** The path that every other one rests on. */
+function immediatesCheck(traits: GpuTraits): Check[] {
+  if (traits.immediates === 0) return []
+  const [x, y] = [values(72, 7), values(72, 8)]
+  return [
+    {
+      label: 'Uniforms as immediates',
+      off: { immediates: 0 },
+      target: targetOf(traits),
+      build: ({ leaf }) => ({ out: add(leaf([72], x), leaf([72], y)), want: x.map((v, i) => v + y[i]) }),
+    },
+  ]
 }
 
 function checks(traits: GpuTraits): Check[] {
@@ -128,11 +143,17 @@ export interface SelfCheck {
   readonly ms: number
 }
 
-/** Runs every check whose path the device has. A wrong answer, a refusal or an error switches that path off; nothing is thrown. */
+/** Runs every check whose path the device has. A wrong answer, a refusal or an error switches that path off; nothing is thrown. Immediates are switched off
+ * here and now, as the other paths use them. */
 export async function selfCheck(gpu: Gpu): Promise<SelfCheck> {
   const began = performance.now()
-  const found = await Promise.all(checks(gpu.traits).map(async (c) => ({ c, why: await wrong(gpu, c) })))
-  const failed = found.filter((f) => f.why !== null)
+  const run = async (list: Check[]) => {
+    const found = await Promise.all(list.map(async (c) => ({ c, why: await wrong(gpu, c) })))
+    return found.filter((f) => f.why !== null)
+  }
+  const failed = await run(immediatesCheck(gpu.traits))
+  if (failed.length > 0) gpu.adopt({ immediates: 0 })
+  failed.push(...(await run(checks(gpu.traits))))
   return {
     off: Object.assign({}, ...failed.map((f) => f.c.off)) as Partial<GpuTraits>,
     notes: failed.map((f) => `${f.c.label} gave wrong results (${f.why}): switched off.`),
