@@ -28,3 +28,10 @@ export function stepFlops({ params, config }: Pick<ModelBundle, 'params' | 'conf
   const attention = 7 * batch * seq * seq * config.heads * config.headDim * config.layers
   return 2 * tokens * (2 * size - first + 3 * low) + 2 * labelled * 2 * head + attention
 }
+
+/** Operations of reading `tokens` of one row as a prompt: every matrix once, the head for the last token alone, attention forward. */
+export function forwardFlops({ params, config }: Pick<ModelBundle, 'params' | 'config'>, tokens: number): number {
+  const size = params.filter((p) => p.kind === 'linear').reduce((n, p) => n + p.rows * p.cols, 0)
+  const attention = 2 * tokens * tokens * config.heads * config.headDim * config.layers
+  return 2 * tokens * size + 2 * config.vocabSize * embeddingSize(config) + attention
+}

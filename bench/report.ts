@@ -1,7 +1,7 @@
 /** @file What the bench measures, as rows: a case and an engine a row. Shared by all cases; the command prints and writes them. */
 
 export interface Row {
-  /** `lora-step`, `full-step`, `matmul`, `adamw`, `smollm2-lora-BxT`, `sweep-sequence|batch|rank`, `memory`, `peak-fma`, `peak-copy`. */
+  /** `lora-step`, `full-step`, `matmul`, `adamw`, `smollm2-lora-BxT`, `smollm2-prefill`, `smollm2-decode`, `sweep-sequence|batch|rank`, `memory`, `peak-fma`, `peak-copy`. */
   readonly case: string
   /** A peer's name, `etude`, `etude-tile` (its kernel for adapters that nothing is known of), `naive`, or `adapter` for what the adapter itself can do. */
   readonly engine: string
@@ -15,7 +15,7 @@ export interface Row {
   readonly tokens_per_s: number | null
   readonly gflops?: number
   readonly gb_per_s?: number
-  /** The adapter's measured FMA rate, of the same run, and how much of it was reached; for `adamw`, of its measured copy rate. */
+  /** The adapter's measured FMA rate, of the same run, and how much of it was reached; for `adamw` and `smollm2-decode`, of its measured copy rate. */
   readonly peak_gflops?: number
   readonly percent_of_peak?: number
   readonly first_loss?: number

@@ -90,6 +90,10 @@ function stepChart(rows: readonly Row[]): string | null {
   return barChart('A training step of the bench model, ms', bars)
 }
 
+/** Says that a peer computes something else: the same weights and batch have one loss. */
+const doubt = ({ first_loss: own = NaN }: Row, { first_loss: peer = NaN }: Row): string =>
+  Math.abs(own - peer) > 0.01 ? `, and its loss is wrong on this adapter: ${peer.toFixed(2)} instead of ${own.toFixed(2)}` : ''
+
 /** Where Etude stands among the peers of the same run. */
 function stepText(rows: readonly Row[]): string[] {
   const text: string[] = []
@@ -102,7 +106,7 @@ function stepText(rows: readonly Row[]): string[] {
       ? ` It is ${own.gflop.toFixed(1)} GFLOP, at ${own.gflops!.toFixed(1)} GFLOP/s: ${own.percent_of_peak!.toFixed(0)} % of the peak.`
       : ''
     text.push(
-      `- ${what}: ${own.ms.toFixed(0)} ms, ${(peer.ms / own.ms).toFixed(1)} times as fast as ${nameOf(peer.engine)} (${peer.ms.toFixed(0)} ms).${rate}`,
+      `- ${what}: ${own.ms.toFixed(0)} ms, ${(peer.ms / own.ms).toFixed(1)} times as fast as ${nameOf(peer.engine)} (${peer.ms.toFixed(0)} ms${doubt(own, peer)}).${rate}`,
     )
   }
   return text
@@ -133,7 +137,7 @@ function memoryChart(rows: readonly Row[]): string | null {
 }
 
 function smollm2Table(rows: readonly Row[]): string | null {
-  const steps = rows.filter((r) => r.case.startsWith('smollm2-'))
+  const steps = rows.filter((r) => r.case.startsWith('smollm2-lora-'))
   if (steps.length === 0) return null
   const head = [
     'rows × tokens',
@@ -166,6 +170,16 @@ function smollm2Table(rows: readonly Row[]): string | null {
       megabytes(r.allocated_bytes),
     ]),
   )
+}
+
+/** Reading a prompt is held against the adapter's arithmetic, a new token against its memory. */
+function generationText(rows: readonly Row[]): string | null {
+  const [prefill, decode] = ['smollm2-prefill', 'smollm2-decode'].map((name) => rows.find((r) => r.case === name))
+  if (!prefill || !decode) return null
+  return [
+    `- A prompt of ${prefill.seq} tokens: ${prefill.tokens_per_s!.toFixed(0)} tokens/s, ${prefill.gflops!.toFixed(1)} GFLOP/s (${prefill.percent_of_peak!.toFixed(0)} % of the peak).`,
+    `- A new token: ${decode.tokens_per_s!.toFixed(1)} a second, ${decode.dispatches} dispatches in ${decode.submits === 1 ? 'one submit' : `${decode.submits} submits`}; its weights are read at ${decode.gb_per_s!.toFixed(1)} GB/s (${decode.percent_of_peak!.toFixed(0)} % of a copy's rate).`,
+  ].join('\n')
 }
 
 function memoryTable(rows: readonly Row[]): string | null {
@@ -206,6 +220,7 @@ function section(slug: string, { machine, adapter, host, rows }: Report, files: 
       `SmolLM2-135M, LoRA r = 8 on all linear layers${weights === 'random' ? ' (random weights of its shapes)' : ''}`,
       text(smollm2Table(rows)),
     ),
+    ...part('SmolLM2-135M, generation with its 4-bit weights', text(generationText(rows))),
     ...part('Matmul', [
       ...picture('roofline', 'Matmul rates by weight format', layerChart(rows)),
       ...picture('matmul', 'Matmul rates by engine', peerChart(rows)),

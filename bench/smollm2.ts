@@ -1,10 +1,11 @@
-/** @file LoRA steps of SmolLM2-135M, on its real weights where they are at hand, else on random ones of its shapes: with a base of 16 bits and one of 4. */
+/** @file LoRA steps of SmolLM2-135M, and its generation, on its real weights where they are at hand, else on random ones of its shapes: with a base of 16 bits and one of 4. */
 import config from '../test/configs/smollm2-135m.json'
 import type { Gpu } from '../src/gpu/device.ts'
 import type { ModelFiles } from '../src/io/model_files.ts'
 import { type ModelBundle, openBundle } from '../src/train/bundle.ts'
 import { randomModel } from '../src/train/random_model.ts'
 import type { Base } from '../src/train/run_config.ts'
+import { benchGeneration } from './generate.ts'
 import { benchLora, type LoraCase, RANK } from './lora.ts'
 import type { Peak } from './peak.ts'
 import type { Row, Say } from './report.ts'
@@ -21,10 +22,13 @@ const nameOf = ({ batch, seq }: { batch: number; seq: number }): string => `smol
 export const SMOLLM2_CASES: readonly string[] = SIZES.map(nameOf)
 export const LONG_CASE = nameOf(LONG)
 
+/** Its generation. */
+export const GENERATE = 'generate'
+
 /** A step of seconds needs no more than a few to be timed. */
 const MOST_ROUNDS = 3
 
-/** @param wanted names of cases. @param real opens the real model's files; null where they are not there. */
+/** @param wanted names of cases, and GENERATE. @param real opens the real model's files; null where they are not there. */
 export async function benchSmolLM2(
   gpu: Gpu,
   wanted: readonly string[],
@@ -45,6 +49,17 @@ export async function benchSmolLM2(
     { name: LONG_CASE, ...LONG, base: small, policy: 'lean' as const, warmUp: 0, rounds: 1 },
   ]
   const rows: Row[] = []
+  if (wanted.includes(GENERATE))
+    try {
+      for (const row of await benchGeneration(gpu, bundle, small, o.peak, rounds)) {
+        o.say(
+          `${row.case}, base ${small}: ${row.ms.toFixed(0)} ms, ${row.tokens_per_s!.toFixed(1)} tokens/s, ${String(row.dispatches)} dispatches`,
+        )
+        rows.push({ ...row, weights })
+      }
+    } catch (error) {
+      o.problems.push(`${GENERATE}: ${error instanceof Error ? error.message : String(error)}`)
+    }
   const cases = all.filter((c) => wanted.includes(c.name)).map((c): LoraCase => ({ ...c, rank: RANK }))
   for (const c of cases) {
     try {

@@ -7,12 +7,12 @@ import { benchMatmuls } from './matmuls.ts'
 import { benchMemory } from './memory.ts'
 import { measurePeak } from './peak.ts'
 import { rateRow, type Row, type Say } from './report.ts'
-import { benchSmolLM2, LONG_CASE, SMOLLM2_CASES } from './smollm2.ts'
+import { benchSmolLM2, GENERATE, LONG_CASE, SMOLLM2_CASES } from './smollm2.ts'
 import { benchSteps } from './steps.ts'
 import { benchSweeps } from './sweep.ts'
 
 /** What --only may name: a part, or one of SmolLM2's cases. */
-export const PARTS = ['step', 'matmul', 'adamw', 'smollm2', 'sweep', 'memory', ...SMOLLM2_CASES, LONG_CASE] as const
+export const PARTS = ['step', 'matmul', 'adamw', 'smollm2', 'sweep', 'memory', GENERATE, ...SMOLLM2_CASES, LONG_CASE] as const
 
 export interface BenchOptions {
   /** Parts of PARTS; all but the case of 4096 tokens when absent. */
@@ -68,7 +68,7 @@ export async function runSuite({ only, rounds, engines }: BenchOptions, host: Ho
     if (wants('adamw')) rows.push(...(await benchAdamW(gpu, o)))
     if (wants('sweep')) rows.push(...(await benchSweeps(gpu, o)))
     if (wants('memory')) rows.push(...(await benchMemory(gpu, say)))
-    const cases = wants('smollm2') ? SMOLLM2_CASES : []
+    const cases = [...(wants(GENERATE) ? [GENERATE] : []), ...(wants('smollm2') ? SMOLLM2_CASES : [])]
     const wanted = [...cases, ...(only ?? []).filter((c) => /^smollm2-/.test(c))]
     if (wanted.length > 0) rows.push(...(await benchSmolLM2(gpu, wanted, host.smollm2, o)))
   } finally {

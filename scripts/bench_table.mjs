@@ -3,7 +3,7 @@
 const line = (cells) => `| ${cells.join(' | ')} |`
 const render = (head, body) => (body.length === 0 ? null : [line(head), line(head.map(() => '---')), ...body.map(line)].join('\n'))
 const bytes = (n) => (n === null ? '' : `${(n / 1e6).toFixed(1)} MB`)
-const whole = (n) => (n === null ? '' : String(n))
+const whole = (n) => (n === null || n === undefined ? '' : String(n))
 const fixed = (n, digits) => (n === undefined || n === null ? '' : n.toFixed(digits))
 const percent = (n) => (n === undefined ? '' : `${n.toFixed(0)} %`)
 
@@ -32,7 +32,7 @@ function sized(rows) {
   const cells = (r) => [
     r.weights ? `${r.case} (${r.weights} weights)` : r.model ? `${r.case}, ${r.model}` : r.case,
     r.base,
-    r.policy,
+    r.policy ?? '',
     `${r.batch}x${r.seq}`,
     whole(r.rank),
     r.ms > 0 ? r.ms.toFixed(0) : '',

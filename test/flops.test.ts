@@ -1,7 +1,7 @@
 /** The arithmetic of a step against counts made by hand. */
 import { expect, test } from 'vitest'
 import { benchBundle } from '../bench/etude.ts'
-import { stepFlops } from '../bench/flops.ts'
+import { forwardFlops, stepFlops } from '../bench/flops.ts'
 import { makeWeights } from '../bench/model.ts'
 import config from './configs/smollm2-135m.json'
 import { openBundle } from '../src/train/bundle.ts'
@@ -19,6 +19,13 @@ test('SmolLM2-135M, LoRA r=8, 1×256 tokens', () => {
   const counted = stepFlops(openBundle(randomModel(config, 'smollm2')), { batch: 1, seq: T, labelled: T, rank: 8 })
   expect(counted).toBe(linears + head + lora + attention)
   expect(counted / 1e9).toBeCloseTo(149, 0)
+})
+
+test('SmolLM2-135M reads a prompt of 256 tokens', () => {
+  const layer = 576 * 576 * 2 + 576 * 192 * 2 + 576 * 1536 * 3
+  // Attention: 2 products, 2 operations each, half of T × T.
+  const byHand = 2 * 256 * 30 * layer + 2 * 576 * 49152 + 30 * 2 * 256 * 256 * 576
+  expect(forwardFlops(openBundle(randomModel(config, 'smollm2')), 256)).toBe(byHand)
 })
 
 test('the bench model is about 8.1 GFLOP a step', async () => {

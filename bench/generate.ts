@@ -1,0 +1,69 @@
+/** @file Generation with SmolLM2-135M: a prompt read at once (prefill), then a token at a time with cached keys and values (decode). A decoded token reads every
+ * weight once: its time is held against the adapter's copy rate. */
+import type { Gpu } from '../src/gpu/device.ts'
+import { Generator } from '../src/train/generator.ts'
+import type { ModelBundle } from '../src/train/bundle.ts'
+import type { Base } from '../src/train/run_config.ts'
+import { TunableLayout } from '../src/train/tunable.ts'
+import { peakBytes, setOwner, takeCounts } from './counters.ts'
+import { forwardFlops } from './flops.ts'
+import { random } from './model.ts'
+import type { Peak } from './peak.ts'
+import { median, type Row, shareOf } from './report.ts'
+
+const PROMPT = 256
+const TOKENS = 24
+const GREEDY = { temperature: 0, topK: 0, topP: 1, seed: 0, stopIds: [] }
+
+/** Two rows, `smollm2-prefill` and `smollm2-decode`. Throws what loading or running throws; leaves nothing on the GPU. */
+export async function benchGeneration(gpu: Gpu, bundle: ModelBundle, base: Base, peak: Peak, rounds: number): Promise<Row[]> {
+  const owner = `generation, base ${base}`
+  setOwner(owner)
+  const { maxBindingSize } = gpu.traits
+  const layout = new TunableLayout(bundle, null, {}, { base, seed: 0, trainable: false, maxBindingSize })
+  let generator: Generator | null = null
+  try {
+    await layout.fill(gpu)
+    generator = await Generator.create(gpu, layout, { capacity: PROMPT + TOKENS })
+    const next = random(5)
+    const ids = Array.from({ length: PROMPT }, () => Math.floor(next() * bundle.config.vocabSize))
+    const [prefill, decode]: number[][] = [[], []]
+    let read = takeCounts()
+    let token = read
+    // The first round compiles.
+    for (let round = 0; round <= rounds; round++) {
+      takeCounts()
+      let began = performance.now()
+      await generator.logits(ids)
+      if (round > 0) prefill.push(performance.now() - began)
+      read = takeCounts()
+      began = performance.now()
+      const onToken = (_: number, all: readonly number[]): void => {
+        const now = performance.now()
+        // Before the first token the prompt is read again.
+        if (round > 0 && all.length > 1) decode.push(now - began)
+        if (all.length > 1) token = takeCounts()
+        else takeCounts()
+        began = now
+      }
+      await generator.generate(ids, { ...GREEDY, maxTokens: TOKENS, onToken })
+    }
+    const memory = { planned_bytes: generator.session.plan.total, allocated_bytes: peakBytes(owner), batch: 1, base }
+    const weights = layout.storages.reduce((n, s) => n + s.bytes, 0)
+    const [ms, each] = [median(prefill), median(decode)]
+    const rate = weights / each / 1e6
+    return [
+      {
+        ...{ case: 'smollm2-prefill', engine: 'etude', seq: PROMPT, ms, tokens_per_s: (1000 * PROMPT) / ms, ...read, ...memory },
+        ...shareOf(forwardFlops(bundle, PROMPT) / 1e9, ms, peak),
+      },
+      {
+        ...{ case: 'smollm2-decode', engine: 'etude', seq: 1, ms: each, tokens_per_s: 1000 / each, ...token, ...memory },
+        ...{ gb_per_s: rate, percent_of_peak: (100 * rate) / peak.gbPerSecond },
+      },
+    ]
+  } finally {
+    generator?.destroy()
+    layout.destroy()
+  }
+}
