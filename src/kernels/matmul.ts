@@ -36,6 +36,9 @@ export type MatmulChoice =
 /** Rows of a tile: the largest that the shape fills. */
 const rows = (M: number, most: number): number => [1, 2, 4, 8, 16, 32].find((t) => t >= M || t >= most)!
 
+/** Multiplications of a product that takes a software adapter a millisecond: 8 rows are a fifth slower than 16 and compile in less than half the time. */
+const SMALL = 2 ** 24
+
 /** Products that one choice serves: what is read how, and whether there are many rows. */
 export const matmulClass = ({ layout, packed, M }: Pick<MatmulShape, 'layout' | 'packed' | 'M'>): string =>
   `${layout} ${packed ? 'packed' : 'float'} ${M <= 256 ? 'some' : 'many'}`
@@ -79,6 +82,9 @@ export function matmulCandidates(target: TargetTraits): readonly TunedMatmul[] {
 export function chooseMatmul(target: TargetTraits, s: MatmulShape): MatmulChoice {
   if (!s.aligned) return { kernel: matmulAnyKernel, constants: {} }
   const { subgroup: SG, software } = target
+  // Before what tuning found for some rows: these few are limited by memory.
+  if (!software && s.layout === 'nt' && s.M <= VEC_ROWS && s.vectors)
+    return { kernel: matmulVecKernel, constants: vecShape(s.M, s.N, s.K), vector: true }
   const tuned = target.matmuls?.[matmulClass(s)]
   if (tuned?.family === 'sgk' && SG > 0) {
     const choice = registerTile(SG, s, tuned.TM, tuned.V)
@@ -87,10 +93,8 @@ export function chooseMatmul(target: TargetTraits, s: MatmulShape): MatmulChoice
   if (software && !tuned && SG > 0 && SG <= 16) {
     // Beyond these a chunk's text leaves the instruction cache, and what more rows bring their longer compilation takes: docs/adr/0002-matmul-families.md.
     const widest = s.layout === 'nt' ? 4 : s.packed ? 2 : 1
-    const choice = registerTile(SG, s, 16, widest)
+    const choice = registerTile(SG, s, s.M * s.N * s.K < SMALL ? 8 : 16, widest)
     if (choice) return choice
   }
-  if (!software && s.layout === 'nt' && s.M <= VEC_ROWS && s.vectors)
-    return { kernel: matmulVecKernel, constants: vecShape(s.M, s.N, s.K), vector: true }
   return workgroupTile(s, tuned?.family === 'tile' ? tuned : null)
 }

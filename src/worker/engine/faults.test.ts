@@ -61,6 +61,7 @@ describe('without a GPU', () => {
   test('a device below what training needs is named with its figures', async () => {
     const limits = { maxStorageBuffersPerShaderStage: 4, maxComputeInvocationsPerWorkgroup: 128 }
     const small = {
+      wgslLanguageFeatures: new Set(),
       requestAdapter: async () => ({ limits, features: new Set(), info: { vendor: '', architecture: '', description: '', device: '' } }),
     }
     const h = new Harness({ requestGpu: () => Gpu.request(small as unknown as GPU) })
