@@ -52,7 +52,7 @@ export const RUN_OPTIONS = {
   }),
   optim: choice({
     label: 'Optimizer',
-    help: "AdamW. 8bit keeps its moments in 8-bit blocks as bitsandbytes does, coat in 8 bits with COAT's expanded range: an eighth of the memory of the optimizer for methods that train much. Parameters under 4096 values keep 32 bits.",
+    help: 'adamw_8bit (as bitsandbytes) and adamw_coat (COAT, expanded range) keep moments in 8 bits: a quarter of the memory. Tensors under 4096 values keep 32.',
     default: 'adamw',
     choices: OPTIMIZERS,
   }),
@@ -70,15 +70,13 @@ export const RUN_OPTIONS = {
   pack: bool({ label: 'Pack', help: 'Put several short rows into one sequence; they do not see each other.', default: false }),
   policy: choice({
     label: 'Activations',
-    help:
-      'What of the forward pass is kept for the backward pass. fast = all; recompute = all but norms and activations; checkpoint = the input of each block, about a third slower; ' +
-      'lean = checkpoints and the loss in chunks of 32 rows, the least memory; auto = the first of these that fits.',
+    help: 'What the forward pass keeps: fast all; recompute not norms and activations; checkpoint the inputs of blocks; lean that, and the loss in pieces; auto the first that fits.',
     default: 'auto',
     choices: POLICIES,
   }),
   checkpoint_dtype: choice({
     label: 'Checkpoints',
-    help: 'How the inputs of blocks are kept by checkpoint and lean. f16, with a scale for each row, halves them and rounds to 11 bits what is computed again.',
+    help: 'How checkpoint and lean keep the inputs of blocks. f16, a scale for each row, takes half the memory and rounds to 11 bits.',
     default: 'f32',
     choices: ['f32', 'f16'],
   }),
