@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from reference_model import CONTEXT, ROWS, draw
+from reference_model import ROWS, batch, draw
 
 OUT = pathlib.Path(__file__).parent / "models"
 BASE = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "hidden_size": 32, "num_hidden_layers": 2,
@@ -37,15 +37,7 @@ for i, (name, config) in enumerate(CONFIGS.items()):
     with torch.no_grad():
         for k, v in draw([(k, tuple(p.shape)) for k, p in params.items()], i + 1).items():
             params[k].copy_(v)
-    longest = max(map(len, ROWS))
-    ids = torch.zeros(len(ROWS), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    labels = torch.full_like(ids, -100)
-    for r, row in enumerate(ROWS):
-        ids[r, : len(row)] = torch.tensor(row)
-        mask[r, : len(row)] = 1
-        labels[r, CONTEXT[r] : len(row)] = torch.tensor(row[CONTEXT[r] :])
-    labels[2, 5] = -100
+    ids, mask, labels = batch()
     out = model(input_ids=ids, attention_mask=mask)
     loss = torch.nn.functional.cross_entropy(out.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
     loss.backward()

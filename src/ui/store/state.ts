@@ -3,8 +3,8 @@
 import type { DataOptions, CutStats, DatasetSummary, Inspection, PreviewRow } from '../../data/report.ts'
 import type { DataProgress } from '../../data/protocol.ts'
 import type { WireError } from '../../errors.ts'
-import type { EvalRecord, RunConfig, RunExtras, RunOptions, SampleRecord } from '../../train/run_config.ts'
-import type { DeviceInfo, ExportCheck, ModelInfo, Replies, RunPlan, RunStatus, Sampling } from '../../worker/protocol.ts'
+import type { RunExtras, RunOptions } from '../../train/run_config.ts'
+import type { DeviceInfo, ExportCheck, ModelInfo, Replies, RunPlan, RunSummary, Sampling } from '../../worker/protocol.ts'
 
 export const STEP_IDS = ['model', 'data', 'method', 'train', 'try'] as const
 export type StepId = (typeof STEP_IDS)[number]
@@ -97,22 +97,8 @@ export interface PlanState {
 }
 
 /** A run as listed and drawn; its points are in the point store under `runId`. */
-export interface RunView {
-  readonly runId: string
-  readonly name: string
-  readonly createdAt: string
-  readonly modelName: string
-  readonly modelFingerprint: string
-  readonly dataName: string
-  readonly config: RunConfig
-  readonly extras: RunExtras
-  readonly status: RunStatus
-  readonly step: number
-  readonly checkpointStep: number
+export interface RunView extends Omit<RunSummary, 'steps'> {
   readonly allocatedBytes: number
-  readonly evals: readonly EvalRecord[]
-  readonly samples: readonly SampleRecord[]
-  readonly error: WireError | null
   /** The engine holds it: it can be paused, resumed and tried. A listed run is restored first. */
   readonly live: boolean
 }
