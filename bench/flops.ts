@@ -12,26 +12,31 @@ export interface StepShape {
   readonly rank: number
 }
 
+type Shape = Pick<ModelBundle, 'params' | 'config'>
+const linearsOf = (params: ModelBundle['params']) => params.filter((p) => p.kind === 'linear')
+const sizeOf = (matrices: readonly { readonly rows: number; readonly cols: number }[]): number =>
+  matrices.reduce((n, p) => n + p.rows * p.cols, 0)
+
 /**
  * Operations of one step of LoRA on all linear layers (a multiplication and an addition are two). Counted: every frozen matrix forward and backward, but
  * backward not where nothing trained comes before it; the head over labelled rows; causal attention, two products forward and five backward (scores are
  * computed again there, as no implementation keeps them); both factors of LoRA forward, backward and their gradients. Not counted: norms, activations,
  * the optimizer, and whatever a policy computes twice to save memory.
  */
-export function stepFlops({ params, config }: Pick<ModelBundle, 'params' | 'config'>, { batch, seq, labelled, rank }: StepShape): number {
+export function stepFlops({ params, config }: Shape, { batch, seq, labelled, rank }: StepShape): number {
   const tokens = batch * seq
-  const linears = params.filter((p) => p.kind === 'linear')
-  const size = linears.reduce((n, p) => n + p.rows * p.cols, 0)
+  const linears = linearsOf(params)
+  const size = sizeOf(linears)
   const low = linears.reduce((n, p) => n + rank * (p.rows + p.cols), 0)
-  const first = linears.filter((p) => p.group === linears[0].group).reduce((n, p) => n + p.rows * p.cols, 0)
+  const first = sizeOf(linears.filter((p) => p.group === linears[0].group))
   const head = config.vocabSize * embeddingSize(config)
   const attention = 7 * batch * seq * seq * config.heads * config.headDim * config.layers
   return 2 * tokens * (2 * size - first + 3 * low) + 2 * labelled * 2 * head + attention
 }
 
 /** Operations of reading `tokens` of one row as a prompt: every matrix once, the head for the last token alone, attention forward. */
-export function forwardFlops({ params, config }: Pick<ModelBundle, 'params' | 'config'>, tokens: number): number {
-  const size = params.filter((p) => p.kind === 'linear').reduce((n, p) => n + p.rows * p.cols, 0)
+export function forwardFlops({ params, config }: Shape, tokens: number): number {
+  const size = sizeOf(linearsOf(params))
   const attention = 2 * tokens * tokens * config.heads * config.headDim * config.layers
   return 2 * tokens * size + 2 * config.vocabSize * embeddingSize(config) + attention
 }

@@ -97,6 +97,8 @@ export function activeBindings(kernel: AnyKernel, flags: readonly string[]): { n
   )
 }
 
+/** 0 … n - 1. */
+export const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i)
 export const ceilDiv = (a: number, b: number): number => Math.ceil(a / b)
 /** A one-dimensional grid of `groups` workgroups, folded into two axes of at most 65,535. Shaders read `gid.x + gid.y * n.x * WORKGROUP`. */
 export const grid1d = (groups: number): readonly [number, number] =>

@@ -1,6 +1,8 @@
 /** @file WGSL shared by the attention kernels of family "sgk": a lane holds one row of a head in registers, and the rows it meets are loaded
  * once per subgroup, a part by each lane, and broadcast. */
 
+import { range } from '../gpu/kernel.ts'
+
 const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b))
 
 /** Constants and functions for rows of HEAD_DIM floats (D4 vec4s) in a subgroup of SUBGROUP lanes. A lane has ROWS rows of its own, 1 or 2,
@@ -14,7 +16,6 @@ export function rowFunctions(headDim: number, subgroup: number, rows: number): s
   const S = Math.max(subgroup, 1)
   const step = S / gcd(D4, S)
   const share = (step * D4) / S
-  const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i)
   // Component d of row k, wherever it was loaded. Broadcast from a named value, so that one load register serves all.
   const element = (k: number, d: number): string => `subgroupBroadcast(x${Math.floor((k * D4 + d) / S)}, ${(k * D4 + d) % S}u)`
   const shares = range(share).map((i) => `let x${i} = (*share)[${i}];`)

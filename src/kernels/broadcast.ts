@@ -1,7 +1,8 @@
 /** @file The operand of matmul_sgk that lanes load once for their subgroup and pass to one another: rows of a (or of the low-rank term's h). Four elements a load
  * where rows begin at multiples of 4: on software adapters a lane pays for its index, its mask and its bounds once a load. */
 
-const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i)
+import { range } from '../gpu/kernel.ts'
+
 const powerOf2 = (n: number): number => 2 ** Math.floor(Math.log2(n))
 
 export interface Broadcast {

@@ -1,7 +1,5 @@
 /** @file Both gradients of LoRA's factors in one dispatch, for one site or two. See shaders/low_rank_grad.wesl. */
-import { ceilDiv, defineKernel } from '../gpu/kernel.ts'
-
-const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i)
+import { ceilDiv, defineKernel, range } from '../gpu/kernel.ts'
 
 interface Sum {
   /** Name of the function, and the buffers it reads. */

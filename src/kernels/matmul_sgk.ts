@@ -1,11 +1,9 @@
 /** @file Matmul family "sgk": a register tile fed by subgroup broadcasts. The fastest where loads are what costs (software adapters). */
-import { ceilDiv, defineKernel } from '../gpu/kernel.ts'
+import { ceilDiv, defineKernel, range } from '../gpu/kernel.ts'
 import { formatOfFlags, isPacked, layoutOf, type WeightFormat } from './weight_formats.ts'
 import { EPILOGUE_BINDINGS, EPILOGUE_FLAGS, EPILOGUE_UNIFORMS, EPILOGUE_VARIANTS, epilogueText } from './matmul_epilogue.ts'
 import { type Broadcast, columnVectors, elements, rowVectors } from './broadcast.ts'
 import { MATMUL_BINDINGS, MATMUL_FLAGS, MATMUL_UNIFORMS, MATMUL_VARIANTS } from './matmul_common.ts'
-
-const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i)
 
 /** Columns a workgroup covers: V single columns a lane (NT, and NN and TN with few columns), or 4 V contiguous ones. */
 export const sgkColumns = (single: boolean, V: number, subgroup: number): number => (single ? V : 4 * V) * subgroup

@@ -1,9 +1,7 @@
 /** @file Matmul family "tile": tiles in workgroup memory, a register tile an invocation. What GPUs use; its sizes are constants, so that a device can be tuned. */
-import { ceilDiv, defineKernel } from '../gpu/kernel.ts'
+import { ceilDiv, defineKernel, range } from '../gpu/kernel.ts'
 import { EPILOGUE_BINDINGS, EPILOGUE_FLAGS, EPILOGUE_UNIFORMS, EPILOGUE_VARIANTS, epilogueText } from './matmul_epilogue.ts'
 import { MATMUL_BINDINGS, MATMUL_FLAGS, MATMUL_UNIFORMS, MATMUL_VARIANTS, matmulCost } from './matmul_common.ts'
-
-const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i)
 
 /** BM x BN outputs a workgroup, TM x TN an invocation, BK of the inner dimension at a time. */
 export interface Tile {

@@ -1,5 +1,6 @@
 /** @file WGSL of a projection of rows onto a few vectors (a low rank): h[m, j] = alpha Σ_k x[m, k] P(k, j). Shared by `project` and by the norms, which
  * project what they have just written, so that LoRA's down-projection and its transpose cost no dispatch of their own there. */
+import { range } from '../gpu/kernel.ts'
 import { reduction } from './reduce.ts'
 
 export const PROJECTION_UNIFORMS = { ranks: 'u32', alpha: 'f32' } as const
@@ -7,8 +8,6 @@ export const PROJECTION_UNIFORMS = { ranks: 'u32', alpha: 'f32' } as const
 export const PROJECTION_FLAGS = ['project', 'p_rows'] as const
 /** ROWS: rows of x a workgroup takes, so that P is read once for all of them. BLOCK: vec4s of outputs at a time; divides those there are. */
 export const PROJECTION_CONSTANTS = { ROWS: 1, BLOCK: 1 } as const
-
-const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i)
 
 /** Defines `project(source rows first … first + ROWS - 1, k from .. to in vec4s, ranks at column)`. The shader declares `p`, `h` as vec4 arrays, and
  * params.rows, .width (vec4s of a row), .ranks (vec4s of a row of h), .alpha. `source`: the array that is read. */

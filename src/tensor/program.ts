@@ -164,6 +164,8 @@ export class Program {
       if (s === undefined) throw new Error(`${t.op} #${t.id} has no memory: nothing uses it`)
       return arena[index[s]]
     }
+    // Asked with the pipelines, which are made for the same answer.
+    const immediates = graph.calls.map((c) => gpu.takesImmediates(c.kernel))
     const pipelines = await Promise.all(graph.calls.map((c) => gpu.pipeline(c)))
     const mirror = new ArrayBuffer(uniformBytes(graph))
     const view = new DataView(mirror)
@@ -199,7 +201,7 @@ export class Program {
       const bytes = paramBytes(c.kernel)
       const bound = Math.ceil(bytes / 16) * 16
       const layout = () => pipeline.getBindGroupLayout(1)
-      const immediate = gpu.takesImmediates(c.kernel)
+      const immediate = immediates[i]
       const fixed = dynamic ? null : size()
       return {
         pipeline,
