@@ -36,6 +36,8 @@ interface Ready {
   readonly pipeline: GPUComputePipeline
   readonly bind: (pass: GPUComputePassEncoder) => void
 }
+/** Compiled in time; makes what it needs to run. */
+type Compiled = () => Ready
 
 /** Search for at most `limit` ms, then keep what was found. Classes it did not come to keep the device's defaults. Throws nothing: a candidate that a driver
  * refuses is passed over. Nothing stays allocated. */
@@ -57,9 +59,13 @@ export async function tuneMatmuls(gpu: Gpu, { limit = 3000, signal }: { limit?: 
   try {
     for (const shape of CLASSES) {
       if (left() <= 0) break
-      const ready = await within(left(), compile(gpu, shape, buffers, uniforms))
-      if (!ready) break
-      const best = await fastest(gpu, ready, left)
+      const compiled = await within(left(), compile(gpu, shape, buffers, uniforms))
+      if (!compiled) break
+      const best = await fastest(
+        gpu,
+        compiled.map((make) => make()),
+        left,
+      )
       if (!best) break
       matmuls[matmulClass(shape)] = best
       done++
@@ -76,13 +82,13 @@ async function compile(
   { layout, packed, M }: (typeof CLASSES)[number],
   buffers: Readonly<Record<string, GPUBuffer>>,
   uniforms: GPUBuffer[],
-): Promise<Ready[]> {
+): Promise<Compiled[]> {
   const target = targetOf(gpu.traits)
   const format = packed ? 'q8_0' : 'f32'
   const sizes = layout === 'tn' ? { M: N, N: K, K: M } : { M, N, K }
   const class_ = matmulClass({ layout, packed, M })
   const made = await Promise.allSettled(
-    matmulCandidates(target).map(async (candidate): Promise<Ready | null> => {
+    matmulCandidates(target).map(async (candidate): Promise<Compiled | null> => {
       const shape = { layout, ...sizes, plain: !packed, packed, aligned: true, vectors: true, segments: [] }
       // The class is that of the tuned shape, whatever the sizes of the product that stands for it.
       const choice = chooseMatmul({ ...target, matmuls: { [matmulClass(shape)]: candidate, [class_]: candidate } }, shape)
@@ -92,11 +98,11 @@ async function compile(
       if ('narrow' in choice && choice.narrow) flags.push('narrow')
       const constants = { ...choice.constants } as Readonly<Record<string, number>>
       const pipeline = await gpu.pipeline({ kernel, flags, constants: { ...kernel.constants, ...constants } })
-      return {
+      return () => ({
         candidate,
         pipeline,
         bind: binder(gpu, kernel, flags, { ...kernel.constants, ...constants }, sizes, layout, pipeline, buffers, uniforms),
-      }
+      })
     }),
   )
   return made.flatMap((m) => (m.status === 'fulfilled' && m.value ? [m.value] : []))

@@ -100,6 +100,22 @@ describe('tuning', () => {
     for (const t of Object.values(some.matmuls)) expect(candidates).toContainEqual(t)
   })
 
+  test('what is compiled too late is not made ready', async () => {
+    const late = await own()
+    const pipeline = late.pipeline.bind(late)
+    const compiling: Promise<unknown>[] = []
+    late.pipeline = (v: Variant) => {
+      const p = pipeline(v)
+      compiling.push(p)
+      return p
+    }
+    expect(await tuneMatmuls(late, { limit: 1 })).toMatchObject({ complete: false })
+    await Promise.allSettled(compiling)
+    await new Promise((resolve) => setTimeout(resolve, 0))
+    expect(compiling.length).toBeGreaterThan(0)
+    expect(late.allocatedBytes).toBe(0)
+  })
+
   test('what it found decides, also on software adapters', async () => {
     const found = { family: 'tile', BM: 32, BN: 32, BK: 16, TM: 4, TN: 4 } as const
     const shape = { layout: 'nt', M: 300, N: 64, K: 64, plain: true, packed: false, aligned: true, vectors: true, segments: [] } as const
