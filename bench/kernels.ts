@@ -7,7 +7,7 @@ import type { MatmulShape } from './engines.ts'
 import { random } from './model.ts'
 import { callsFor, type Peak, timed } from './peak.ts'
 import { type Layout, naiveMatmul } from './peers/naive.ts'
-import { engineAdamW, engineMatmul, unknownTarget } from './programs.ts'
+import { engineAdamW, engineMatmul, matrixTarget, unknownTarget } from './programs.ts'
 import { rateRow, type Row, type Say } from './report.ts'
 import { BENCH_FORMATS, benchWeight } from './weights.ts'
 
@@ -54,6 +54,7 @@ async function ladder(gpu: Gpu, layout: Layout, shape: MatmulShape, { rounds, pe
   const next = random(11)
   const a = Float32Array.from({ length: M * K }, () => next() * 2 - 1)
   const rows: Row[] = []
+  const matrix = matrixTarget(gpu)
   for (const format of layout === 'tn' ? (['f32'] as const) : BENCH_FORMATS) {
     const weight = benchWeight(format, K * N, 5)
     const naive = await naiveMatmul(layout, shape, a, weight.values)
@@ -66,6 +67,7 @@ async function ladder(gpu: Gpu, layout: Layout, shape: MatmulShape, { rounds, pe
             { engine: 'etude-tile', matmul: await engineMatmul(gpu, unknownTarget(gpu), layout, shape, a, { format, weight }) },
           ]
         : []),
+      ...(matrix ? [{ engine: 'etude-matrix', matmul: await engineMatmul(gpu, matrix, layout, shape, a, { format, weight }) }] : []),
       { engine: 'etude', matmul: await engineMatmul(gpu, targetOf(gpu.traits), layout, shape, a, { format, weight }) },
     ]
     const said: string[] = []

@@ -1,4 +1,5 @@
 /** @file Single kernels of the engine as programs of their own, to be timed: traced, planned and replayed as in a training step. */
+import { matmulCandidates, tunedTo } from '../src/kernels/matmul.ts'
 import { emitMatmul } from '../src/autograd/ops/matmul.ts'
 import { type Gpu, targetOf } from '../src/gpu/device.ts'
 import { waitFor } from '../src/gpu/wait.ts'
@@ -22,6 +23,13 @@ const repeated =
 
 /** As on adapters that nothing is known of: no fixed subgroup, not software. */
 export const unknownTarget = (gpu: Gpu): TargetTraits => ({ ...targetOf(gpu.traits), software: false, subgroup: 0 })
+
+/** As where the tuner found subgroup matrices to be fastest; null: there are none. */
+export function matrixTarget(gpu: Gpu): TargetTraits | null {
+  const target = targetOf(gpu.traits)
+  const found = matmulCandidates(target).find((c) => c.family === 'matrix')
+  return found ? { ...target, software: false, matmuls: tunedTo(found) } : null
+}
 
 /** c [M, N] = a by `b`, as a layer (nt), its gradient by the input (nn) or by the weight (tn, f32 alone) runs it on `target`. */
 export async function engineMatmul(

@@ -20,13 +20,14 @@ export type Page = ReadonlyMap<string, string>
 
 const NAMES: Readonly<Record<string, string>> = {
   'etude-tile': 'Etude, tile',
+  'etude-matrix': 'Etude, subgroup matrices',
   etude: 'Etude',
   tfjs: 'TensorFlow.js',
   naive: 'naive',
   torch: 'PyTorch + PEFT',
 }
 const nameOf = (engine: string): string => NAMES[engine] ?? engine
-const TONES: Readonly<Record<string, number>> = { etude: 0, 'etude-tile': 1, naive: 4 }
+const TONES: Readonly<Record<string, number>> = { etude: 0, 'etude-tile': 1, 'etude-matrix': 3, naive: 4 }
 const toneOf = (engine: string): number => TONES[engine] ?? (engine === 'tfjs' ? 2 : 3)
 const LAYOUTS = { nt: 'forward, y = x Wᵀ', nn: 'gradient of the input', tn: 'gradient of the weight' } as const
 const megabytes = (bytes: number | null | undefined): string => (typeof bytes === 'number' ? (bytes / 1e6).toFixed(0) : '')

@@ -1,6 +1,6 @@
 /** @file Runs before every test file. A Dawn instance that is dropped while a device of it lives takes the process down, so it is made once. */
 import { create, globals } from 'webgpu'
-import { chooseDriver, namedDriver, prepareEnvironment, softwareDriver } from '../src/cli/drivers.ts'
+import { chooseDriver, dawnOptions, namedDriver, prepareEnvironment, softwareDriver } from '../src/cli/drivers.ts'
 
 declare global {
   var testGpu: GPU
@@ -11,5 +11,5 @@ if (!globalThis.testGpu) {
   if (driver && !process.env.VK_ICD_FILENAMES) chooseDriver(driver)
   prepareEnvironment()
   Object.assign(globalThis, globals)
-  globalThis.testGpu = create([])
+  globalThis.testGpu = create(dawnOptions())
 }

@@ -7,6 +7,10 @@ export const softwareDriver = (): string | null => findLavapipe() ?? findSwiftSh
 /** The driver that the environment asks for by name (ETUDE_ADAPTER=swiftshader), or null. */
 export const namedDriver = (): string | null => (process.env.ETUDE_ADAPTER === 'swiftshader' ? findSwiftShader(null) : null)
 
+/** What Dawn is asked for: with ETUDE_EXPERIMENTAL=1 also features that are not yet in the specification (subgroup matrices), as Chrome has them with
+ * `--enable-unsafe-webgpu`. */
+export const dawnOptions = (): string[] => (process.env.ETUDE_EXPERIMENTAL === '1' ? ['enable-dawn-features=allow_unsafe_apis'] : [])
+
 export function chooseDriver(manifest: string): void {
   process.env.VK_ICD_FILENAMES = manifest
 }

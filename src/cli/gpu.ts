@@ -8,14 +8,14 @@ import { GpuError } from '../errors.ts'
 import { Gpu } from '../gpu/device.ts'
 import { setWaiter, sleepingWaiter } from '../gpu/wait.ts'
 import { prepareDevice, type ProfileStore } from '../train/device_profile.ts'
-import { chooseDriver, namedDriver, prepareEnvironment, softwareDriver } from './drivers.ts'
+import { chooseDriver, dawnOptions, namedDriver, prepareEnvironment, softwareDriver } from './drivers.ts'
 
 /** Dawn instances: one that is dropped while a device of it lives takes the process down. */
 const instances: GPU[] = []
 let found: GPU | null = null
 
 function instance(): GPU {
-  const gpu = create([])
+  const gpu = create(dawnOptions())
   instances.push(gpu)
   return gpu
 }

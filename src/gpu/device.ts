@@ -1,6 +1,7 @@
 /** @file The GPU: one device, what it can do, its pipelines. No machine learning here. */
 import { GpuError } from '../errors.ts'
-import { activeBindings, type AnyKernel, paramBytes, type TargetTraits, type Variant } from './kernel.ts'
+import { activeBindings, type AnyKernel, type MatrixUnit, paramBytes, type TargetTraits, type Variant } from './kernel.ts'
+import { matrixUnit, SUBGROUP_MATRIX } from './matrix_unit.ts'
 import { linkVariant } from './shaders.ts'
 import { waitFor } from './wait.ts'
 
@@ -21,6 +22,8 @@ export interface GpuTraits {
   readonly maxInvocations: number
   /** Storage buffers a stage. */
   readonly storageBuffers: number
+  /** Subgroup matrices that kernels can use; null: none. */
+  readonly matrix: MatrixUnit | null
   /** Bytes of uniforms that a dispatch may be given without a buffer; 0: none. */
   readonly immediates: number
   /** What tuning found; see TargetTraits. */
@@ -28,11 +31,12 @@ export interface GpuTraits {
 }
 
 /** What ops choose kernels by. */
-export const targetOf = ({ software, subgroup, maxBindingSize, storageBuffers, matmuls }: GpuTraits): TargetTraits => ({
+export const targetOf = ({ software, subgroup, maxBindingSize, storageBuffers, matrix, matmuls }: GpuTraits): TargetTraits => ({
   software,
   subgroup,
   maxBindingSize,
   storageBuffers,
+  matrix,
   ...(matmuls && { matmuls }),
 })
 
@@ -77,7 +81,7 @@ export class Gpu {
           fix: 'Use another GPU or browser',
         },
       )
-    const wanted: GPUFeatureName[] = ['shader-f16', 'subgroups', 'timestamp-query']
+    const wanted = ['shader-f16', 'subgroups', 'timestamp-query', SUBGROUP_MATRIX] as GPUFeatureName[]
     const device = await waitFor(
       adapter.requestDevice({
         requiredFeatures: wanted.filter((f) => adapter.features.has(f)),
@@ -199,6 +203,7 @@ function readTraits(adapter: GPUAdapter, gpu: GPU): GpuTraits {
     maxBufferSize: limits.maxBufferSize,
     maxBindingSize: limits.maxStorageBufferBindingSize,
     maxInvocations: limits.maxComputeInvocationsPerWorkgroup,
+    matrix: matrixUnit(adapter),
     storageBuffers: Math.min(limits.maxStorageBuffersPerShaderStage, MOST_STORAGE_BUFFERS),
     immediates: gpu.wgslLanguageFeatures.has('immediate_address_space') && limits.maxImmediateSize >= IMMEDIATES ? IMMEDIATES : 0,
   }

@@ -49,12 +49,30 @@ export interface TargetTraits {
   readonly storageBuffers?: number
   /** Other limits on how long work may take than those of gpu/pace.ts; null: none. */
   readonly pace?: Pace | null
+  /** Subgroup matrices; null where there are none. */
+  readonly matrix?: MatrixUnit | null
   /** What tuning found on this device, by class of product (src/kernels/matmul.ts); classes it did not come to are not there. */
   readonly matmuls?: Readonly<Record<string, TunedMatmul>>
 }
-/** A matmul family and its sizes. */
+/** Subgroup matrices: what one instruction multiplies, [M, K] by [K, N] of `type`, added up in f32. */
+export interface MatrixUnit {
+  readonly type: 'f16' | 'f32'
+  readonly M: number
+  readonly N: number
+  readonly K: number
+  /** Invocations of a subgroup, at most. */
+  readonly lanes: number
+}
+/** A matmul family and its sizes. `matrix`: a tile whose product is computed by subgroup matrices. */
 export type TunedMatmul =
-  | { readonly family: 'tile'; readonly BM: number; readonly BN: number; readonly BK: number; readonly TM: number; readonly TN: number }
+  | {
+      readonly family: 'tile' | 'matrix'
+      readonly BM: number
+      readonly BN: number
+      readonly BK: number
+      readonly TM: number
+      readonly TN: number
+    }
   | { readonly family: 'sgk'; readonly TM: number; readonly V: number }
 
 /** The erased form, for lists of kernels. */

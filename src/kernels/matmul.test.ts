@@ -1,7 +1,7 @@
 /** Which kernel a product gets. That each is right: src/autograd/ops. */
-import { expect, test } from 'vitest'
-import type { TargetTraits } from '../gpu/kernel.ts'
-import { chooseMatmul, type MatmulShape } from './matmul.ts'
+import { describe, expect, test } from 'vitest'
+import type { MatrixUnit, TargetTraits } from '../gpu/kernel.ts'
+import { chooseMatmul, matmulCandidates, type MatmulShape } from './matmul.ts'
 
 const GPU: TargetTraits = { software: false, subgroup: 32, maxBindingSize: 2 ** 27 }
 const shape: MatmulShape = {
@@ -22,4 +22,30 @@ test('on software adapters a small product compiles quickly and a large one runs
   expect(tile(256, 'nt', false)).toMatchObject({ constants: { TM: 16, V: 4, SINGLE: 1 } })
   expect(tile(256, 'nn', false)).toMatchObject({ constants: { TM: 16, V: 1, SINGLE: 0 } })
   expect(tile(256, 'nn', true)).toMatchObject({ constants: { TM: 16, V: 2, SINGLE: 0 } })
+})
+
+describe('subgroup matrices', () => {
+  const unit = (type: MatrixUnit['type'], size: number, lanes: number): MatrixUnit => ({ type, M: size, N: size, K: size, lanes })
+  const fragments = (matrix: MatrixUnit | null) => matmulCandidates({ ...GPU, matrix }).filter((c) => c.family === 'matrix')
+
+  test.each([unit('f32', 8, 32), unit('f16', 16, 32), unit('f16', 16, 64), unit('f16', 8, 8)])(
+    '%j: some tiles, of 12 candidates at most',
+    (m) => {
+      expect(fragments(m).length).toBeGreaterThan(0)
+      expect(matmulCandidates({ ...GPU, matrix: m }).length).toBeLessThanOrEqual(12)
+    },
+  )
+  test('a unit that divides no tile, or none at all, brings no candidates', () => {
+    expect([null, unit('f16', 16, 256)].map((m) => fragments(m).length)).toEqual([0, 0])
+    expect(matmulCandidates(GPU)).toHaveLength(12)
+  })
+  test('are used where tuning found them and the product fills a tile', () => {
+    const matrix = unit('f16', 16, 32)
+    const [found] = fragments(matrix)
+    const tuned: TargetTraits = { ...GPU, matrix, matmuls: { 'nt float some': found } }
+    expect(chooseMatmul(tuned, { ...shape, M: 64 })).toMatchObject({ matrix: ['matrix_f16'], constants: { FM: 16, FK: 16, LANES: 32 } })
+    expect(chooseMatmul(tuned, { ...shape, M: 16 })).toMatchObject({ matrix: [] })
+    // Found with them, used without: what was stored outlives what is switched off.
+    expect(chooseMatmul({ ...tuned, matrix: null }, { ...shape, M: 64 })).toMatchObject({ matrix: [] })
+  })
 })

@@ -1,8 +1,9 @@
 /** @file Which matmul kernel, with which tile, for a device and a shape. The figures behind the choices: docs/adr/0002-matmul-families.md. */
-import type { TargetTraits, TunedMatmul } from '../gpu/kernel.ts'
+import type { MatrixUnit, TargetTraits, TunedMatmul } from '../gpu/kernel.ts'
+import { fragmentsFit, fragmentSizes, type FragmentSizes } from './fragments.ts'
 import { matmulAnyKernel } from './matmul_any.ts'
 import { matmulSgkKernel, sgkColumns } from './matmul_sgk.ts'
-import { defaultTile, matmulTileKernel, splitOf, type Tile, TILES } from './matmul_tile.ts'
+import { defaultTile, MATRIX_TILES, matmulTileKernel, splitOf, type Tile, TILES } from './matmul_tile.ts'
 import { matmulVecKernel, VEC_ROWS, vecShape } from './matmul_vec.ts'
 
 export type Layout = 'nt' | 'nn' | 'tn'
@@ -20,6 +21,8 @@ export interface MatmulShape {
   readonly aligned: boolean
   /** Rows of a begin at multiples of 4. */
   readonly vectors: boolean
+  /** a is a gradient. */
+  readonly gradient?: boolean
   /** Columns at which segments of the low-rank term begin. */
   readonly segments: readonly number[]
 }
@@ -30,7 +33,12 @@ export type MatmulChoice =
       readonly narrow: boolean
     }
   | { readonly kernel: typeof matmulVecKernel; readonly constants: ReturnType<typeof vecShape>; readonly vector: true }
-  | { readonly kernel: typeof matmulTileKernel; readonly constants: Tile & { readonly SPLIT: number } }
+  | {
+      readonly kernel: typeof matmulTileKernel
+      readonly constants: Tile & { readonly SPLIT: number } & Partial<FragmentSizes>
+      /** Which subgroup matrices it uses. */
+      readonly matrix: readonly ('matrix_f16' | 'matrix_f32')[]
+    }
   | { readonly kernel: typeof matmulAnyKernel; readonly constants: Readonly<Record<string, never>> }
 
 /** Rows of a tile: the largest that the shape fills. */
@@ -42,6 +50,14 @@ const SMALL = 2 ** 24
 /** Products that one choice serves: what is read how, and whether there are many rows. */
 export const matmulClass = ({ layout, packed, M }: Pick<MatmulShape, 'layout' | 'packed' | 'M'>): string =>
   `${layout} ${packed ? 'packed' : 'float'} ${M <= 256 ? 'some' : 'many'}`
+
+/** As if tuning had found one choice for every class. */
+export const tunedTo = (choice: TunedMatmul): Readonly<Record<string, TunedMatmul>> =>
+  Object.fromEntries(
+    (['nt', 'nn', 'tn'] as const).flatMap((layout) =>
+      [true, false].flatMap((packed) => [1, Infinity].map((M) => [matmulClass({ layout, packed, M }), choice])),
+    ),
+  )
 
 /** Register tiles of `most` rows and `widest` columns (groups of columns) a lane, as far as the shape fills them. */
 function registerTile(SG: number, s: MatmulShape, most: number, widest: number): MatmulChoice | null {
@@ -57,18 +73,28 @@ function registerTile(SG: number, s: MatmulShape, most: number, widest: number):
   return { kernel: matmulSgkKernel, constants: { TM: rows(s.M, most), V, SINGLE: single ? 1 : 0, SPLIT, SUBGROUP: SG }, narrow }
 }
 
-function workgroupTile(s: MatmulShape, tuned: Tile | null): MatmulChoice {
+function workgroupTile(
+  s: MatmulShape,
+  tuned: (Tile & { readonly family: 'tile' | 'matrix' }) | null,
+  unit: MatrixUnit | null,
+): MatmulChoice {
   if (s.segments.some((c) => c % 4 > 0)) return { kernel: matmulAnyKernel, constants: {} }
-  const { BM, BN, BK, TM, TN } = tuned && s.M > tuned.BM / 2 && s.N > tuned.BN / 2 ? tuned : defaultTile(s.M, s.N)
+  const fits = tuned && s.M > tuned.BM / 2 && s.N > tuned.BN / 2 ? tuned : null
+  const { BM, BN, BK, TM, TN } = fits ?? defaultTile(s.M, s.N)
   const t = { BM, BN, BK, TM, TN }
+  const fragments = fits?.family === 'matrix' ? unit : null
   // Gradients of weights: a small output over all rows of the batch.
-  return { kernel: matmulTileKernel, constants: { ...t, SPLIT: s.layout === 'tn' && s.plain ? splitOf(t, s.M, s.N, s.K) : 1 } }
+  const SPLIT = s.layout === 'tn' && s.plain ? splitOf(t, s.M, s.N, s.K) : 1
+  return {
+    kernel: matmulTileKernel,
+    constants: { ...t, SPLIT, ...(fragments && fragmentSizes(fragments, s.gradient === true)) },
+    matrix: fragments ? [`matrix_${fragments.type}`] : [],
+  }
 }
 
 /** What a device is tuned among for a class of products: at most 12. */
 export function matmulCandidates(target: TargetTraits): readonly TunedMatmul[] {
-  const { subgroup } = target
-  const tiles = TILES.map((t): TunedMatmul => ({ family: 'tile', ...t }))
+  const { subgroup, matrix } = target
   const registers: TunedMatmul[] =
     subgroup >= 4 && subgroup <= 32
       ? [
@@ -76,7 +102,9 @@ export function matmulCandidates(target: TargetTraits): readonly TunedMatmul[] {
           { family: 'sgk', TM: 16, V: 2 },
         ]
       : []
-  return [...tiles, ...registers]
+  const fragments = matrix ? MATRIX_TILES.filter((t) => fragmentsFit(t, matrix)).map((t): TunedMatmul => ({ family: 'matrix', ...t })) : []
+  const others = [...registers, ...fragments]
+  return [...TILES.slice(0, 12 - others.length).map((t): TunedMatmul => ({ family: 'tile', ...t })), ...others]
 }
 
 export function chooseMatmul(target: TargetTraits, s: MatmulShape): MatmulChoice {
@@ -96,5 +124,5 @@ export function chooseMatmul(target: TargetTraits, s: MatmulShape): MatmulChoice
     const choice = registerTile(SG, s, s.M * s.N * s.K < SMALL ? 8 : 16, widest)
     if (choice) return choice
   }
-  return workgroupTile(s, tuned?.family === 'tile' ? tuned : null)
+  return workgroupTile(s, tuned && tuned.family !== 'sgk' ? tuned : null, target.matrix ?? null)
 }

@@ -1,5 +1,6 @@
 /** @file Matmul family "tile": tiles in workgroup memory, a register tile an invocation. What GPUs use; its sizes are constants, so that a device can be tuned. */
 import { ceilDiv, defineKernel, range } from '../gpu/kernel.ts'
+import { collectText, declareText, type Fragments, type FragmentSizes, multiplyText, workingSubgroups } from './fragments.ts'
 import { EPILOGUE_BINDINGS, EPILOGUE_FLAGS, EPILOGUE_UNIFORMS, EPILOGUE_VARIANTS, epilogueText } from './matmul_epilogue.ts'
 import { MATMUL_BINDINGS, MATMUL_FLAGS, MATMUL_UNIFORMS, MATMUL_VARIANTS, matmulCost } from './matmul_common.ts'
 
@@ -24,6 +25,13 @@ export const TILES: readonly Tile[] = [
   tile(128, 128, 16, 8, 8),
   tile(32, 64, 16, 4, 4),
   tile(32, 128, 16, 4, 8),
+]
+/** Tiles for subgroup matrices; with a strip of the product in f32, at most 16 KiB as well. */
+export const MATRIX_TILES: readonly Tile[] = [
+  tile(64, 64, 16, 8, 4),
+  tile(64, 64, 16, 8, 8),
+  tile(32, 64, 16, 4, 4),
+  tile(32, 32, 16, 4, 4),
 ]
 /** A tile with fewer workgroups than this leaves a GPU idle: a smaller one is used, or the inner dimension is split. */
 const ENOUGH_GROUPS = 64
@@ -55,6 +63,17 @@ interface Operand {
   /** WGSL of the row (column) at which the tile's q-th four begin, and the number of all. */
   readonly first: (q: string) => string
   readonly count: string
+}
+
+/** Where an invocation's outputs lie in the tile: TX by TY invocations, `rows` of each and `groups` of 4 columns. */
+interface Places {
+  readonly BM: number
+  readonly BN: number
+  readonly BK: number
+  readonly TX: number
+  readonly TY: number
+  readonly rows: readonly number[]
+  readonly groups: readonly number[]
 }
 
 /** Each invocation moves whole units: 4 elements across, or 4 x 4 that it transposes. */
@@ -92,10 +111,10 @@ function mover({ name, size, across, along, first, count }: Operand, BK: number,
           j,
           `let u = lid + ${j * threads}u; let q = u % ${quads}u; let kk = u / ${quads}u; ${
             across
-              ? `tile_${name}[kk * ${quads}u + q] = ${reg(j, 0)};`
+              ? `put_${name}(kk * ${quads}u + q, ${reg(j, 0)});`
               : range(4)
                   .map(
-                    (e) => `tile_${name}[(kk * 4u + ${e}u) * ${quads}u + q] = vec4f(${parts.map((p) => `${reg(j, p)}[${e}]`).join(', ')});`,
+                    (e) => `put_${name}((kk * 4u + ${e}u) * ${quads}u + q, vec4f(${parts.map((p) => `${reg(j, p)}[${e}]`).join(', ')}));`,
                   )
                   .join(' ')
           }`,
@@ -105,12 +124,26 @@ function mover({ name, size, across, along, first, count }: Operand, BK: number,
   }
 }
 
-function generate(c: Readonly<Record<keyof Tile | 'SPLIT', number>>, flags: ReadonlySet<string>): string {
+/** The tile's product, an invocation's outer products in registers. */
+function outerProducts({ BM, BN, BK, TX, TY, rows, groups }: Places): string[] {
+  return [
+    `for (var k = 0u; k < ${BK}u; k++) {`,
+    ...range(rows.length / 4).map((i) => `let a${i} = tile_a[k * ${BM / 4}u + ${i * TY}u + ty];`),
+    ...groups.map((g) => `let b${g} = tile_b[k * ${BN / 4}u + ${g * TX}u + tx];`),
+    ...rows.flatMap((i) => groups.map((g) => `acc${i}_${g} = fma(vec4f(a${Math.floor(i / 4)}[${i % 4}]), b${g}, acc${i}_${g});`)),
+    '}',
+  ]
+}
+
+function generate(c: Readonly<Record<keyof Tile | 'SPLIT' | keyof FragmentSizes, number>>, flags: ReadonlySet<string>): string {
   const { BM, BN, BK, TM, TN, SPLIT } = c
+  const type = flags.has('matrix_f16') ? 'f16' : flags.has('matrix_f32') ? 'f32' : null
   const [nn, tn] = [flags.has('layout_nn'), flags.has('layout_tn')]
   const [TX, TY] = [BN / TN, BM / TM]
   const threads = TX * TY
   const [rows, groups] = [range(TM), range(TN / 4)]
+  const places: Places = { BM, BN, BK, TX, TY, rows, groups }
+  const fragments: Fragments | null = type && { ...c, type, TX, TY, rows, groups, ...workingSubgroups(c, threads) }
   const a = mover(
     {
       name: 'a',
@@ -146,16 +179,15 @@ function generate(c: Readonly<Record<keyof Tile | 'SPLIT', number>>, flags: Read
     ...rows.map((i) => groups.map((g) => `var acc${i}_${g} = vec4f(0.0);`).join(' ')),
     a.registers,
     b.registers,
+    ...(fragments ? declareText(fragments) : []),
     // The next tile is loaded before this one is multiplied: its loads are on their way meanwhile.
     'var ready = false;',
     'loop {',
     'let more = k0 < k_end;',
     `if (more) { ${a.load}\n${b.load} }`,
-    `if (ready) { for (var k = 0u; k < ${BK}u; k++) {`,
-    ...range(TM / 4).map((i) => `let a${i} = tile_a[k * ${BM / 4}u + ${i * TY}u + ty];`),
-    ...groups.map((g) => `let b${g} = tile_b[k * ${BN / 4}u + ${g * TX}u + tx];`),
-    ...rows.flatMap((i) => groups.map((g) => `acc${i}_${g} = fma(vec4f(a${Math.floor(i / 4)}[${i % 4}]), b${g}, acc${i}_${g});`)),
-    '} }',
+    'if (ready) {',
+    ...(fragments ? multiplyText(fragments) : outerProducts(places)),
+    '}',
     'if (!more) { break; }',
     'workgroupBarrier();',
     a.store,
@@ -164,6 +196,7 @@ function generate(c: Readonly<Record<keyof Tile | 'SPLIT', number>>, flags: Read
     'ready = true;',
     `k0 += ${BK}u;`,
     '}',
+    ...(fragments ? collectText(fragments) : []),
   ]
   if (flags.has('lora')) out.push(...lowRank({ nn, rows, groups, row, col }))
   for (const i of rows) for (const g of groups) out.push(`store(${row(i)}, ${col(g)}, acc${i}_${g}, ${SPLIT > 1 ? 'wg.z' : '0u'});`)
@@ -176,7 +209,7 @@ function generate(c: Readonly<Record<keyof Tile | 'SPLIT', number>>, flags: Read
   if (flags.has('ungate')) out.push(...again(BN / 4, `let n = wg.x * ${BN}u + j * 4u; if (n < params.N) { finish_ungating(m, n); }`))
   return `${epilogueText(flags)}
 @compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lid: u32) {
+fn main(@builtin(workgroup_id) wg: vec3u, @builtin(local_invocation_index) lid: u32${fragments ? ', @builtin(subgroup_id) sg: u32' : ''}) {
 ${out.join('\n')}
 }`
 }
@@ -222,14 +255,22 @@ function lowRank(o: {
 }
 
 /** Tiles in workgroup memory. K (NT), N (NN, TN), ldb, b_off and the segments' columns are multiples of 4; flag `a_vec4`: lda and a_off too. SPLIT parts of
- * the inner dimension go to c one behind the other, [SPLIT, M, N], to be added up by matmul_parts; then ldc is N. */
+ * the inner dimension go to c one behind the other, [SPLIT, M, N], to be added up by matmul_parts; then ldc is N. Flags `matrix_f16` and `matrix_f32`: the
+ * tile's product by subgroup matrices (fragments.ts). */
 export const matmulTileKernel = defineKernel({
   name: 'matmul_tile',
   bindings: { ...MATMUL_BINDINGS, ...EPILOGUE_BINDINGS },
   uniforms: { ...MATMUL_UNIFORMS, ...EPILOGUE_UNIFORMS },
-  flags: [...MATMUL_FLAGS, 'a_vec4', ...EPILOGUE_FLAGS],
-  variants: [...MATMUL_VARIANTS, ...EPILOGUE_VARIANTS, ['w_f32', 'a_vec4'], ['w_f32', 'layout_tn', 'a_vec4']],
-  constants: { ...TILES[0], SPLIT: 1 },
+  flags: [...MATMUL_FLAGS, 'a_vec4', ...EPILOGUE_FLAGS, 'matrix_f16', 'matrix_f32'],
+  variants: [
+    ...MATMUL_VARIANTS,
+    ...EPILOGUE_VARIANTS,
+    ['w_f32', 'a_vec4'],
+    ['w_f32', 'layout_tn', 'a_vec4'],
+    ['w_f32', 'matrix_f32'],
+    ['w_q4_1', 'matrix_f16'],
+  ],
+  constants: { ...TILES[0], SPLIT: 1, FM: 8, FN: 8, FK: 8, LANES: 32, LIFT: 1 },
   generate,
   grid: ({ M, N }, { BM, BN, SPLIT }) => [ceilDiv(N, BN), ceilDiv(M, BM), SPLIT],
   cost: matmulCost,

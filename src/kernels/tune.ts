@@ -2,7 +2,7 @@
 import { type Gpu, targetOf } from '../gpu/device.ts'
 import { activeBindings, type AnyKernel, type TunedMatmul } from '../gpu/kernel.ts'
 import { waitFor } from '../gpu/wait.ts'
-import { chooseMatmul, type Layout, matmulCandidates, matmulClass } from './matmul.ts'
+import { chooseMatmul, type Layout, matmulCandidates, matmulClass, tunedTo } from './matmul.ts'
 import { weightBytes, weightFlag } from './weight_formats.ts'
 
 /** What is tuned, what matters most first: the products of a LoRA step over a quantised base, then of a floating one, gradients of weights, short batches. */
@@ -86,16 +86,15 @@ async function compile(
   const target = targetOf(gpu.traits)
   const format = packed ? 'q8_0' : 'f32'
   const sizes = layout === 'tn' ? { M: N, N: K, K: M } : { M, N, K }
-  const class_ = matmulClass({ layout, packed, M })
   const made = await Promise.allSettled(
     matmulCandidates(target).map(async (candidate): Promise<Compiled | null> => {
       const shape = { layout, ...sizes, plain: !packed, packed, aligned: true, vectors: true, segments: [] }
-      // The class is that of the tuned shape, whatever the sizes of the product that stands for it.
-      const choice = chooseMatmul({ ...target, matmuls: { [matmulClass(shape)]: candidate, [class_]: candidate } }, shape)
+      const choice = chooseMatmul({ ...target, matmuls: tunedTo(candidate) }, shape)
       const kernel: AnyKernel = choice.kernel
       if (candidate.family === 'sgk' ? kernel.name !== 'matmul_sgk' : kernel.name !== 'matmul_tile') return null
-      const flags = ['a_vec4', weightFlag(format), ...(layout === 'nt' ? [] : [`layout_${layout}`])]
+      const flags: string[] = ['a_vec4', weightFlag(format), ...(layout === 'nt' ? [] : [`layout_${layout}`])]
       if ('narrow' in choice && choice.narrow) flags.push('narrow')
+      if ('matrix' in choice) flags.push(...choice.matrix)
       const constants = { ...choice.constants } as Readonly<Record<string, number>>
       const pipeline = await gpu.pipeline({ kernel, flags, constants: { ...kernel.constants, ...constants } })
       return () => ({

@@ -83,6 +83,27 @@ describe('self-check', () => {
   })
 })
 
+describe('subgroup matrices', () => {
+  test('of a driver that forgets a sum: they are switched off, with a line; without them all is right', async (context) => {
+    const gpu = await own()
+    if (!gpu.traits.matrix) return context.skip('this adapter has none (ETUDE_EXPERIMENTAL=1 asks for them)')
+    expect(await selfCheck(gpu)).toMatchObject({ off: {}, notes: [] })
+    const wrong = await own()
+    const pipeline = wrong.pipeline.bind(wrong)
+    wrong.pipeline = (v: Variant) => {
+      const { kernel } = v
+      const generate: typeof kernel.generate = (c, f) =>
+        kernel.generate!(c, f).replace(/(subgroupMatrixMultiplyAccumulate\(\w+, \w+), sum0_0/, '$1, low0_0')
+      return pipeline(v.flags.includes('matrix_f16') ? { ...v, kernel: { ...kernel, generate } } : v)
+    }
+    const { off, notes } = await selfCheck(wrong)
+    expect(off).toEqual({ matrix: null })
+    expect(notes).toEqual([expect.stringMatching(/^Subgroup matrices gave wrong results/)])
+    wrong.adopt(off)
+    expect(matmulCandidates(targetOf(wrong.traits)).some((c) => c.family === 'matrix')).toBe(false)
+  })
+})
+
 describe('tuning', () => {
   let gpu: Gpu
   beforeAll(async () => {

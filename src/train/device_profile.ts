@@ -68,6 +68,7 @@ async function nameOf(t: GpuTraits, browser: string): Promise<string> {
     t.maxBindingSize,
     t.storageBuffers,
     t.immediates,
+    JSON.stringify(t.matrix),
   ]
   const hash = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(facts.join('|')))
   return `${[...new Uint8Array(hash).subarray(0, 12)].map((b) => b.toString(16).padStart(2, '0')).join('')}.json`
@@ -87,6 +88,6 @@ function parse(text: string | null | undefined): Profile | null {
 }
 function isTuned(m: unknown): m is TunedMatmul {
   if (!isObject(m)) return false
-  const sizes = m.family === 'tile' ? [m.BM, m.BN, m.BK, m.TM, m.TN] : m.family === 'sgk' ? [m.TM, m.V] : [0]
+  const sizes = m.family === 'tile' || m.family === 'matrix' ? [m.BM, m.BN, m.BK, m.TM, m.TN] : m.family === 'sgk' ? [m.TM, m.V] : [0]
   return sizes.every((n) => Number.isInteger(n) && Number(n) > 0)
 }

@@ -7,7 +7,7 @@ import { add } from '../autograd/ops/pointwise.ts'
 import type { Gpu, GpuTraits } from '../gpu/device.ts'
 import { targetOf } from '../gpu/device.ts'
 import type { TargetTraits, TunedMatmul } from '../gpu/kernel.ts'
-import { matmulClass } from '../kernels/matmul.ts'
+import { matmulCandidates, tunedTo } from '../kernels/matmul.ts'
 import { packF16 } from '../io/repack.ts'
 import { Graph, numel, type Shape, type Tensor } from '../tensor/graph.ts'
 import { Session, SessionPlan } from '../tensor/program.ts'
@@ -28,8 +28,9 @@ interface Check {
   readonly build: (t: Trial) => { readonly out: Tensor; readonly want: ArrayLike<number> }
 }
 
-/** Values that every sum sees in full: no two alike, signs mixed, exact in 16 bits. */
-const values = (n: number, seed: number): F32 => Float32Array.from({ length: n }, (_, i) => (((i * 37 + seed * 11) % 61) - 30) / 32)
+/** Values that every sum sees in full: no two alike, signs mixed; exact in 16 bits, or, in parts of 23, not. */
+const values = (n: number, seed: number, part = 32): F32 =>
+  Float32Array.from({ length: n }, (_, i) => (((i * 37 + seed * 11) % 61) - 30) / part)
 /** f32 sums of tens of terms below 1. */
 const TOLERANCE = 1e-4
 
@@ -54,11 +55,17 @@ function attended(qkv: F32, T: number, D: number): Float64Array {
   return out
 }
 
-function matmulCheck(target: TargetTraits, label: string, off: Partial<GpuTraits>): Check {
-  const [M, N, K] = [19, 72, 40]
-  const [a, b] = [values(M * K, 1), values(N * K, 2)]
+/** A product as if the device had been tuned to one choice: of a tile and more, so that no smaller one is taken. */
+function matmulCheck(target: TargetTraits, choice: TunedMatmul, label: string, off: Partial<GpuTraits>): Check {
+  const [M, N, K] = choice.family === 'sgk' ? [19, 72, 40] : [choice.BM + 3, choice.BN + 8, 40]
+  const [a, b] = [values(M * K, 1, 23), values(N * K, 2, 23)]
   const want = product(a, b, M, N, K)
-  return { label, off, target, build: ({ leaf }) => ({ out: matmul(leaf([M, K], a), leaf([N, K], b), { transB: true }), want }) }
+  return {
+    label,
+    off,
+    target: { ...target, matmuls: tunedTo(choice) },
+    build: ({ leaf }) => ({ out: matmul(leaf([M, K], a), leaf([N, K], b), { transB: true }), want }),
+  }
 }
 
 /** The path that every other one rests on. */
@@ -80,9 +87,7 @@ function checks(traits: GpuTraits): Check[] {
   const all: Check[] = []
   if (traits.subgroup > 0) {
     const off = { subgroup: 0 }
-    const sgk: TunedMatmul = { family: 'sgk', TM: 8, V: 1 }
-    const everywhere = Object.fromEntries([1, 1000].map((M) => [matmulClass({ layout: 'nt', packed: false, M }), sgk]))
-    all.push(matmulCheck({ ...target, matmuls: everywhere }, 'Matrix products by subgroups', off))
+    all.push(matmulCheck(target, { family: 'sgk', TM: 8, V: 1 }, 'Matrix products by subgroups', off))
     const g = values(4096, 3)
     const norm = Math.sqrt(g.reduce((s, v) => s + v * v, 0))
     all.push({
@@ -128,10 +133,9 @@ function checks(traits: GpuTraits): Check[] {
     },
   })
   const tuned = new Map(Object.values(traits.matmuls ?? {}).map((t) => [JSON.stringify(t), t]))
-  for (const t of tuned.values()) {
-    const everywhere = Object.fromEntries([1, 1000].map((rows) => [matmulClass({ layout: 'nt', packed: false, M: rows }), t]))
-    all.push(matmulCheck({ ...target, matmuls: everywhere }, 'Matrix products as tuned', { matmuls: {} }))
-  }
+  for (const t of tuned.values()) all.push(matmulCheck(target, t, 'Matrix products as tuned', { matmuls: {} }))
+  const fragments = matmulCandidates(target).find((c) => c.family === 'matrix')
+  if (fragments) all.push(matmulCheck(target, fragments, 'Subgroup matrices', { matrix: null }))
   return all
 }
 

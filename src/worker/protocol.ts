@@ -1,4 +1,5 @@
 /** @file Everything that crosses the boundary between the page and the engine worker. Plain data: structured clone and nothing else. */
+import type { MatrixUnit } from '../gpu/kernel.ts'
 import type { TokenizerFiles, TokenRows } from '../data/types.ts'
 import type { WireError } from '../errors.ts'
 import type { Base, EvalRecord, FixedPolicy, MemoryPlan, RunConfig, RunExtras, SampleRecord, StepRecord } from '../train/run_config.ts'
@@ -45,6 +46,7 @@ export interface DeviceInfo {
   readonly software: boolean
   readonly f16: boolean
   readonly subgroups: { readonly min: number; readonly max: number } | null
+  readonly matrix: MatrixUnit | null
   readonly maxBufferSize: number
   readonly maxStorageBufferBindingSize: number
   /** Paths that this device gets wrong and that are switched off, a line each. */

@@ -37,6 +37,8 @@ export interface MatmulCall {
   readonly residual?: Tensor | null
   readonly bias?: Tensor | null
   readonly accumulate?: boolean
+  /** a is a gradient; default: in NN and TN, as in the gradients of a linear layer. */
+  readonly gradient?: boolean
 }
 
 const limit = (d: Dim, planned: number): number => (isLive(d) ? planned : d)
@@ -64,6 +66,7 @@ export function emitMatmul(m: MatmulCall): void {
     packed: isPacked(b.format),
     aligned: [inner, ldb, bOff, ...(lowRank ? [layout === 'nt' ? lowRank.R : N] : [])].every((n) => n % 4 === 0),
     vectors,
+    gradient: m.gradient ?? layout !== 'nt',
     segments,
   })
   const flags: MatmulFlag[] = [
@@ -97,8 +100,8 @@ export function emitMatmul(m: MatmulCall): void {
     const how = [...flags, ...(vectors && whole ? (['a_vec4'] as const) : []), ...(choice.narrow ? (['narrow'] as const) : [])]
     graph.call(choice.kernel, buffers, { ...uniforms, ...NO_EPILOGUE }, { flags: how, constants: choice.constants })
   } else if ('vector' in choice) graph.call(choice.kernel, buffers, uniforms, { flags, constants: choice.constants })
-  else if ('BM' in choice.constants) {
-    const tileFlags = [...flags, ...(vectors ? (['a_vec4'] as const) : [])]
+  else if ('matrix' in choice) {
+    const tileFlags = [...flags, ...(vectors ? (['a_vec4'] as const) : []), ...choice.matrix]
     const { SPLIT } = choice.constants
     if (SPLIT === 1) graph.call(choice.kernel, buffers, { ...uniforms, ...NO_EPILOGUE }, { flags: tileFlags, constants: choice.constants })
     else {
@@ -145,7 +148,7 @@ export function matmul(a: Tensor, b: Tensor, { transA = false, transB = false, a
     ],
     { rows: Md },
   )
-  emitMatmul({ layout: transA ? 'tn' : transB ? 'nt' : 'nn', a, b: asWeight(b), c, M: Md, N, K: Kd, alpha })
+  emitMatmul({ layout: transA ? 'tn' : transB ? 'nt' : 'nn', a, b: asWeight(b), c, M: Md, N, K: Kd, alpha, gradient: false })
   return c
 }
 /** The same product without a gradient of its own, added into `into` if given. */
@@ -155,6 +158,17 @@ export function product(a: Tensor, b: Tensor, { transA = false, transB = false, 
   const Md: Dim = transA ? M : a.rows
   const K: Dim | Scalar = transA ? a.rows : a.cols
   const c = into ?? a.graph.node('matmul', [M, N], [a], null, { rows: Md })
-  emitMatmul({ layout: transA ? 'tn' : transB ? 'nt' : 'nn', a, b: asWeight(b), c, M: Md, N, K, alpha, accumulate: into !== null })
+  emitMatmul({
+    layout: transA ? 'tn' : transB ? 'nt' : 'nn',
+    a,
+    b: asWeight(b),
+    c,
+    M: Md,
+    N,
+    K,
+    alpha,
+    accumulate: into !== null,
+    gradient: false,
+  })
   return c
 }

@@ -3,21 +3,13 @@ import { describe, expect, test } from 'vitest'
 import { closeness, randn, run, target } from '../../../test/gpu.ts'
 import { testWeight } from '../../../test/weights.ts'
 import type { TargetTraits, TunedMatmul } from '../../gpu/kernel.ts'
-import { chooseMatmul, type Layout, matmulCandidates, matmulClass } from '../../kernels/matmul.ts'
+import { chooseMatmul, type Layout, matmulCandidates, tunedTo } from '../../kernels/matmul.ts'
 import { defaultTile, matmulTileKernel, splitOf, TILES } from '../../kernels/matmul_tile.ts'
 import { ScalarInput } from '../../tensor/graph.ts'
 import { asWeight, emitMatmul } from './matmul.ts'
 
 const hardware: TargetTraits = { ...target, software: false }
-const LAYOUTS: readonly Layout[] = ['nt', 'nn', 'tn']
-const tunedTo = (choice: TunedMatmul): TargetTraits => ({
-  ...hardware,
-  matmuls: Object.fromEntries(
-    LAYOUTS.flatMap((layout) =>
-      [true, false].flatMap((packed) => [1, 1000].map((M) => [matmulClass({ layout, packed, M }), choice] as const)),
-    ),
-  ),
-})
+const onlyWith = (choice: TunedMatmul): TargetTraits => ({ ...hardware, matmuls: tunedTo(choice) })
 
 /** op(a) @ op(b) in double precision. */
 function product(layout: Layout, a: ArrayLike<number>, b: ArrayLike<number>, M: number, N: number, K: number): Float64Array {
@@ -32,8 +24,9 @@ function product(layout: Layout, a: ArrayLike<number>, b: ArrayLike<number>, M: 
 const name = (t: TunedMatmul): string => Object.values(t).join(' ')
 
 const ALL = matmulCandidates(hardware)
-/** Fully tested: what is used untuned. Software adapters take seconds to compile each variant of the rest. */
-const WHOLE = ALL.slice(0, 2)
+const FRAGMENTS = ALL.filter((t) => t.family === 'matrix')
+/** Fully tested: what is used untuned, and subgroup matrices. Software adapters take seconds to compile each variant of the rest. */
+const WHOLE = [...ALL.slice(0, 2), ...FRAGMENTS.slice(0, 1)]
 describe.each(WHOLE.map((t) => [name(t), t] as const))('%s', (_, tuned) => {
   // Whole tiles, ragged ones, and an a whose rows are no multiple of 4 (TN: M; NN: K).
   const shapes = [
@@ -55,9 +48,10 @@ describe.each(WHOLE.map((t) => [name(t), t] as const))('%s', (_, tuned) => {
       const plain = g.node('y', [M, N], [ta], null, { rows: M })
       const less = new ScalarInput(layout === 'tn' ? M : M - 5)
       emitMatmul({ layout, a: ta, b: tb, c: plain, M: less, N, K })
-      if (tuned.family === 'tile') expect(g.calls[0].kernel).toBe(matmulTileKernel)
+      if (tuned.family !== 'sgk') expect(g.calls[0].kernel).toBe(matmulTileKernel)
+      expect(g.calls[0].flags.some((f) => f.startsWith('matrix_'))).toBe(tuned.family === 'matrix')
       return { c: tc, plain }
-    }, tunedTo(tuned))
+    }, onlyWith(tuned))
     const want = product(layout, a, b, M, N, K)
     expect(
       closeness(
@@ -99,7 +93,7 @@ describe.each(WHOLE.map((t) => [name(t), t] as const))('%s', (_, tuned) => {
         const back = { h: leaf([M, R], hb), lb: leaf([R, K], lbT), R, segments: [] }
         emitMatmul({ layout: 'nn', a: leaf([M, N], dy), b: weight, c: dx, M, N: K, K: N, lowRank: back })
         return { y, dx }
-      }, tunedTo(tuned))
+      }, onlyWith(tuned))
       const y = product('nt', x, w.values, M, N, K)
       for (let m = 0; m < M; m++)
         for (let n = 0; n < N; n++) {
@@ -121,16 +115,56 @@ describe.each(WHOLE.map((t) => [name(t), t] as const))('%s', (_, tuned) => {
   )
 })
 
-test.each(ALL.slice(2).map((t) => [name(t), t] as const))('%s: one product', async (_, tuned) => {
+test.each(ALL.filter((t) => !WHOLE.includes(t)).map((t) => [name(t), t] as const))('%s: one product', async (_, tuned) => {
   const [M, N, K] = [140, 132, 40]
   const [a, b] = [randn([M, K], 1), randn([K, N], 2)]
   const out = await run(({ g, leaf }) => {
     const c = g.node('c', [M, N], [], null, { rows: M })
     emitMatmul({ layout: 'nn', a: leaf([M, K], a), b: asWeight(leaf([K, N], b)), c, M, N, K })
     return { c }
-  }, tunedTo(tuned))
+  }, onlyWith(tuned))
   expect(closeness(out.c, product('nn', a, b, M, N, K), 1e-4, 1e-4)).toBeLessThan(1)
 })
+
+/** Largest error of a product of numbers of one size, over the sum of its terms' sizes. */
+async function errorAt(size: number, traits: TargetTraits, gradient = false): Promise<number> {
+  const [M, N, K] = [72, 72, 256]
+  const [a, b] = [randn([M, K], 1, size), randn([N, K], 2)]
+  const out = await run(({ g, leaf }) => {
+    const c = g.node('c', [M, N], [], null, { rows: M })
+    emitMatmul({ layout: 'nt', a: leaf([M, K], a), b: asWeight(leaf([N, K], b)), c, M, N, K, gradient })
+    return { c }
+  }, traits)
+  const [want, sizes] = [product('nt', a, b, M, N, K), product('nt', a.map(Math.abs), b.map(Math.abs), M, N, K)]
+  return Math.max(...want.map((v, i) => Math.abs(out.c[i] - v) / sizes[i]))
+}
+describe.skipIf(FRAGMENTS.length === 0)(
+  'subgroup matrices (skipped where the adapter has none: ETUDE_EXPERIMENTAL=1 asks for them)',
+  () => {
+    // Of 21 bits of each factor a sum of 256 keeps as many, errors being of both signs; of 11 bits (below 2^-14, in f16) as many likewise.
+    test.each([
+      [1, 2 ** -20],
+      [1e4, 2 ** -20],
+      [1e-3, 2 ** -17],
+      [1e-6, 2 ** -11],
+    ])('factors of about %d: relative error at most %d', async (size, most) => {
+      const error = await errorAt(size, onlyWith(FRAGMENTS[0]))
+      console.log(
+        `subgroup matrices, factors of ${size}: ${error.toExponential(1)}; without: ${(await errorAt(size, hardware)).toExponential(1)}`,
+      )
+      expect(error).toBeLessThan(most)
+    })
+
+    test('gradients are lifted to where f16 keeps more of them', async () => {
+      expect(await errorAt(1e-6, onlyWith(FRAGMENTS[0]), true)).toBeLessThan(2 ** -18)
+    })
+
+    test('factors beyond f16 are not taken for others: the result is not finite, or right', async () => {
+      const error = await errorAt(1e6, onlyWith(FRAGMENTS[0]))
+      expect(Number.isFinite(error) ? error : 0).toBeLessThan(2 ** -20)
+    })
+  },
+)
 
 describe('a long inner dimension over a small output', () => {
   test.each([false, true])('is split, and added up in the same order each time; accumulate %s', async (accumulate) => {

@@ -27,6 +27,8 @@ export function DeviceCard() {
               'Subgroups',
               d.subgroups ? `${d.subgroups.min === d.subgroups.max ? '' : `${d.subgroups.min} to `}${d.subgroups.max} lanes` : 'no',
             ],
+            // Behind a flag of the browser: said only where it is on.
+            ...(d.matrix ? [['Subgroup matrices', `${d.matrix.M} × ${d.matrix.N} × ${d.matrix.K}, ${d.matrix.type}`] as const] : []),
             ['Largest buffer', bytes(d.maxBufferSize)],
             ['Largest binding', bytes(d.maxStorageBufferBindingSize)],
             ['Matrix products', d.tuned ? `measured: ${d.tuned.classes} kinds, ${(d.tuned.ms / 1000).toFixed(1)} s once` : 'by default'],

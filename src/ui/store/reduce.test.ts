@@ -93,6 +93,7 @@ test('a lost device fails the running run, rests the others, keeps the device’
     software: false,
     f16: true,
     subgroups: null,
+    matrix: null,
     maxBufferSize: 1,
     maxStorageBufferBindingSize: 1,
     notes: [],

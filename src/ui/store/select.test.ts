@@ -36,6 +36,7 @@ const ready: StudioState = {
       software: true,
       f16: false,
       subgroups: null,
+      matrix: null,
       maxBufferSize: 1,
       maxStorageBufferBindingSize: 1,
       notes: [],

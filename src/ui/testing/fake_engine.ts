@@ -89,6 +89,7 @@ export class FakeEngine implements WorkerPort {
             software: false,
             f16: true,
             subgroups: { min: 4, max: 64 },
+            matrix: null,
             maxBufferSize: 4 * 2 ** 30,
             maxStorageBufferBindingSize: 2 ** 30,
             notes: [],

@@ -144,6 +144,7 @@ export class Engine {
       software: traits.software,
       f16: traits.f16,
       subgroups: traits.subgroupMax > 0 ? { min: traits.subgroupMin, max: traits.subgroupMax } : null,
+      matrix: traits.matrix,
       maxBufferSize: traits.maxBufferSize,
       maxStorageBufferBindingSize: traits.maxBindingSize,
       notes: s.device.notes,
