@@ -49,6 +49,8 @@ export interface TargetTraits {
   readonly storageBuffers?: number
   /** Other limits on how long work may take than those of gpu/pace.ts; null: none. */
   readonly pace?: Pace | null
+  /** Whether products of one row with packed weights may round the row to bytes, so that whole numbers are multiplied; absent: no. */
+  readonly dot?: boolean
   /** What tuning found on this device, by class of product (src/kernels/matmul.ts); classes it did not come to are not there. */
   readonly matmuls?: Readonly<Record<string, TunedMatmul>>
 }
