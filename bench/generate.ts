@@ -15,55 +15,75 @@ const PROMPT = 256
 const TOKENS = 24
 const GREEDY = { temperature: 0, topK: 0, topP: 1, seed: 0, stopIds: [] }
 
-/** Two rows, `smollm2-prefill` and `smollm2-decode`. Throws what loading or running throws; leaves nothing on the GPU. */
+/** Rows of `smollm2-prefill` and `smollm2-decode`, and of the latter with packed products (engine `etude-dot`) where the device has them. Throws what loading
+ * or running throws; leaves nothing on the GPU. */
 export async function benchGeneration(gpu: Gpu, bundle: ModelBundle, base: Base, peak: Peak, rounds: number): Promise<Row[]> {
   const owner = `generation, base ${base}`
   setOwner(owner)
   const { maxBindingSize } = gpu.traits
   const layout = new TunableLayout(bundle, null, {}, { base, seed: 0, trainable: false, maxBindingSize })
-  let generator: Generator | null = null
+  const next = random(5)
+  const ids = Array.from({ length: PROMPT }, () => Math.floor(next() * bundle.config.vocabSize))
+  const weights = layout.storages.reduce((n, s) => n + s.bytes, 0)
+  const rows: Row[] = []
   try {
     await layout.fill(gpu)
-    generator = await Generator.create(gpu, layout, { capacity: PROMPT + TOKENS })
-    const next = random(5)
-    const ids = Array.from({ length: PROMPT }, () => Math.floor(next() * bundle.config.vocabSize))
-    const [prefill, decode]: number[][] = [[], []]
-    let read = takeCounts()
-    let token = read
-    // The first round compiles.
-    for (let round = 0; round <= rounds; round++) {
-      takeCounts()
-      let began = performance.now()
-      await generator.logits(ids)
-      if (round > 0) prefill.push(performance.now() - began)
-      read = takeCounts()
-      began = performance.now()
-      const onToken = (_: number, all: readonly number[]): void => {
-        const now = performance.now()
-        // Before the first token the prompt is read again.
-        if (round > 0 && all.length > 1) decode.push(now - began)
-        if (all.length > 1) token = takeCounts()
-        else takeCounts()
-        began = now
-      }
-      await generator.generate(ids, { ...GREEDY, maxTokens: TOKENS, onToken })
+    for (const dot of gpu.traits.dot ? [false, true] : [false]) {
+      const generator = await Generator.create(gpu, layout, { capacity: PROMPT + TOKENS, dot })
+      const { prefill, decode, read, token } = await measure(generator, ids, rounds).finally(() => {
+        generator.destroy()
+      })
+      const memory = { planned_bytes: generator.session.plan.total, allocated_bytes: peakBytes(owner), batch: 1, base }
+      const [ms, each] = [median(prefill), median(decode)]
+      const rate = weights / each / 1e6
+      if (!dot)
+        rows.push({
+          ...{ case: 'smollm2-prefill', engine: 'etude', seq: PROMPT, ms, tokens_per_s: (1000 * PROMPT) / ms, ...read, ...memory },
+          ...shareOf(forwardFlops(bundle, PROMPT) / 1e9, ms, peak),
+        })
+      // Of floats nothing is packed.
+      if (!dot || generator.programs.newToken === 'decode dot')
+        rows.push({
+          ...{
+            case: 'smollm2-decode',
+            engine: dot ? 'etude-dot' : 'etude',
+            seq: 1,
+            ms: each,
+            tokens_per_s: 1000 / each,
+            ...token,
+            ...memory,
+          },
+          ...{ gb_per_s: rate, percent_of_peak: (100 * rate) / peak.gbPerSecond },
+        })
     }
-    const memory = { planned_bytes: generator.session.plan.total, allocated_bytes: peakBytes(owner), batch: 1, base }
-    const weights = layout.storages.reduce((n, s) => n + s.bytes, 0)
-    const [ms, each] = [median(prefill), median(decode)]
-    const rate = weights / each / 1e6
-    return [
-      {
-        ...{ case: 'smollm2-prefill', engine: 'etude', seq: PROMPT, ms, tokens_per_s: (1000 * PROMPT) / ms, ...read, ...memory },
-        ...shareOf(forwardFlops(bundle, PROMPT) / 1e9, ms, peak),
-      },
-      {
-        ...{ case: 'smollm2-decode', engine: 'etude', seq: 1, ms: each, tokens_per_s: 1000 / each, ...token, ...memory },
-        ...{ gb_per_s: rate, percent_of_peak: (100 * rate) / peak.gbPerSecond },
-      },
-    ]
+    return rows
   } finally {
-    generator?.destroy()
     layout.destroy()
   }
+}
+
+/** ms of each prefill and of each new token, and what one of them counted. */
+async function measure(generator: Generator, ids: readonly number[], rounds: number) {
+  const [prefill, decode]: number[][] = [[], []]
+  let read = takeCounts()
+  let token = read
+  // The first round compiles.
+  for (let round = 0; round <= rounds; round++) {
+    takeCounts()
+    let began = performance.now()
+    await generator.logits(ids)
+    if (round > 0) prefill.push(performance.now() - began)
+    read = takeCounts()
+    began = performance.now()
+    const onToken = (_: number, all: readonly number[]): void => {
+      const now = performance.now()
+      // Before the first token the prompt is read again.
+      if (round > 0 && all.length > 1) decode.push(now - began)
+      if (all.length > 1) token = takeCounts()
+      else takeCounts()
+      began = now
+    }
+    await generator.generate(ids, { ...GREEDY, maxTokens: TOKENS, onToken })
+  }
+  return { prefill, decode, read, token }
 }

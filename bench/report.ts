@@ -3,7 +3,7 @@
 export interface Row {
   /** `lora-step`, `full-step`, `matmul`, `adamw`, `smollm2-lora-BxT`, `smollm2-prefill`, `smollm2-decode`, `sweep-sequence|batch|rank`, `memory`, `peak-fma`, `peak-copy`. */
   readonly case: string
-  /** A peer's name, `etude`, `etude-tile` (its kernel for adapters that nothing is known of), `etude-matrix` (subgroup matrices), `naive`, or `adapter` for what the adapter itself can do. */
+  /** A peer's name, `etude`, `etude-tile` (its kernel for adapters that nothing is known of), `etude-matrix` (subgroup matrices), `etude-dot` (packed products), `naive`, or `adapter` for what the adapter itself can do. */
   readonly engine: string
   /** 0 in `memory`, which runs nothing. Median wall time, in milliseconds, from the call to the value read back (steps) or to the GPU's last dispatch (the others). */
   readonly ms: number

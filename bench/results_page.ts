@@ -175,11 +175,13 @@ function smollm2Table(rows: readonly Row[]): string | null {
 
 /** Reading a prompt is held against the adapter's arithmetic, a new token against its memory. */
 function generationText(rows: readonly Row[]): string | null {
-  const [prefill, decode] = ['smollm2-prefill', 'smollm2-decode'].map((name) => rows.find((r) => r.case === name))
+  const [prefill, decode] = ['smollm2-prefill', 'smollm2-decode'].map((name) => rows.find((r) => r.case === name && r.engine === 'etude'))
+  const packed = rows.find((r) => r.case === 'smollm2-decode' && r.engine === 'etude-dot')
   if (!prefill || !decode) return null
   return [
     `- A prompt of ${prefill.seq} tokens: ${prefill.tokens_per_s!.toFixed(0)} tokens/s, ${prefill.gflops!.toFixed(1)} GFLOP/s (${prefill.percent_of_peak!.toFixed(0)} % of the peak).`,
     `- A new token: ${decode.tokens_per_s!.toFixed(1)} a second, ${decode.dispatches} dispatches in ${decode.submits === 1 ? 'one submit' : `${decode.submits} submits`}; its weights are read at ${decode.gb_per_s!.toFixed(1)} GB/s (${decode.percent_of_peak!.toFixed(0)} % of a copy's rate).`,
+    ...(packed ? [`- A new token with packed products of whole numbers: ${packed.tokens_per_s!.toFixed(1)} a second.`] : []),
   ].join('\n')
 }
 

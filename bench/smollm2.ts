@@ -53,7 +53,7 @@ export async function benchSmolLM2(
     try {
       for (const row of await benchGeneration(gpu, bundle, small, o.peak, rounds)) {
         o.say(
-          `${row.case}, base ${small}: ${row.ms.toFixed(0)} ms, ${row.tokens_per_s!.toFixed(1)} tokens/s, ${String(row.dispatches)} dispatches`,
+          `${row.case}${row.engine === 'etude' ? '' : ` by ${row.engine}`}, base ${small}: ${row.ms.toFixed(0)} ms, ${row.tokens_per_s!.toFixed(1)} tokens/s, ${String(row.dispatches)} dispatches`,
         )
         rows.push({ ...row, weights })
       }

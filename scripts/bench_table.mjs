@@ -30,7 +30,11 @@ function steps(rows) {
 function sized(rows) {
   const head = ['case', 'base', 'policy', 'rows x tokens', 'rank', 'ms', 'tokens/s', 'GFLOP', 'GFLOP/s', 'of peak']
   const cells = (r) => [
-    r.weights ? `${r.case} (${r.weights} weights)` : r.model ? `${r.case}, ${r.model}` : r.case,
+    r.weights
+      ? `${r.case}${r.engine === 'etude' ? '' : ` by ${r.engine}`} (${r.weights} weights)`
+      : r.model
+        ? `${r.case}, ${r.model}`
+        : r.case,
     r.base,
     r.policy ?? '',
     `${r.batch}x${r.seq}`,

@@ -10,6 +10,7 @@ import { openModel } from '../src/io/model_files.ts'
 import { readPath } from '../src/io/node_source.ts'
 import { openBundle } from '../src/train/bundle.ts'
 import { Generator } from '../src/train/generator.ts'
+import type { Base } from '../src/train/run_config.ts'
 import { Trainer } from '../src/train/trainer.ts'
 import { TunableLayout } from '../src/train/tunable.ts'
 import { gpu } from './gpu.ts'
@@ -43,9 +44,9 @@ interface SmolGolden {
   readonly greedy: readonly { readonly prompt_ids: readonly number[]; readonly ids: readonly number[] }[]
 }
 
-async function load(path: string, capacity: number) {
+async function load(path: string, capacity: number, base: Base = 'f32') {
   const bundle = openBundle(await openModel(await readPath(path)))
-  const tunable = new TunableLayout(bundle, null, {}, { base: 'f32', seed: 0, trainable: false, maxBindingSize: gpu.traits.maxBindingSize })
+  const tunable = new TunableLayout(bundle, null, {}, { base, seed: 0, trainable: false, maxBindingSize: gpu.traits.maxBindingSize })
   await tunable.fill(gpu)
   const generator = await Generator.create(gpu, tunable, { capacity })
   return {
@@ -104,6 +105,26 @@ describeShared('stories260K', ['models', 'stories260K'], (path) => {
     const want = (await golden()).greedy_ids
     const { ids } = await (await model()).generator.generate([want[0]], { ...greedy, maxTokens: want.length - 1 })
     expect([want[0], ...ids]).toEqual(want)
+  })
+  test.skipIf(!gpu.traits.dot)('8-bit weights by packed products: greedy text begins as without them, and stays text', async () => {
+    const { tunable, generator, tokenizer } = await load(path, 192, 'q8')
+    const dot = await Generator.create(gpu, tunable, { capacity: 192, dot: true })
+    try {
+      const [want, { ids }] = [
+        await generator.generate([1], { ...greedy, maxTokens: 150 }),
+        await dot.generate([1], { ...greedy, maxTokens: 150 }),
+      ]
+      const same = ids.findIndex((id, i) => id !== want.ids[i])
+      console.log(
+        `stories260K by packed products: ${same < 0 ? ids.length : same} of ${ids.length} tokens as without: ${tokenizer.decode(ids, true)}`,
+      )
+      expect(dot.programs.newToken).toBe('decode dot')
+      expect(same < 0 ? ids.length : same).toBeGreaterThan(20)
+    } finally {
+      dot.destroy()
+      generator.destroy()
+      tunable.destroy()
+    }
   })
 })
 

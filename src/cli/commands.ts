@@ -193,6 +193,12 @@ export const GENERATE: CommandSpec = {
       step: 0.05,
     }),
     seed: { ...seed, help: 'Of the choices.' },
+    packed_products: choice({
+      label: 'Packed products',
+      help: 'Whether new tokens multiply packed weights as whole numbers, with activations rounded to 8 bits; auto: where that was measured to be faster.',
+      default: 'auto',
+      choices: ['auto', 'on', 'off'],
+    }),
     stop: { kind: 'list', value: '<text>', help: 'End when this is written. May be given several times.' },
     base,
     dtype,

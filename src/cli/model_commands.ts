@@ -98,6 +98,12 @@ export async function evalCommand(args: Args, out: Output, gpus: GpuSource): Pro
   })
 }
 
+/** `--packed-products`. */
+const dotOf = (args: Args): boolean | 'auto' => {
+  const wish = args.text('packed_products') ?? 'auto'
+  return wish === 'auto' ? wish : wish === 'on'
+}
+
 export async function generateCommand(args: Args, out: Output, gpus: GpuSource): Promise<void> {
   const bundle = await loadModel(args.required('model'), out)
   const tokenizer = requireTokenizer(bundle, '--prompt', 'Add the tokenizer.json of the model')
@@ -105,7 +111,8 @@ export async function generateCommand(args: Args, out: Output, gpus: GpuSource):
   const { ids, ...ends } = readPrompt(tokenizer, args.required('prompt'), args.switch('chat') ? ownTemplate(tokenizer) : null)
   if (ids.length === 0) throw new OptionError('the prompt has no token', { where: '--prompt', fix: 'Write at least one character' })
   await onGpu(args, bundle, out, gpus, async (gpu, t) => {
-    const generator = await Generator.create(gpu, t, { capacity: ids.length + maxTokens + (t.adapter?.virtualTokens ?? 0) })
+    const capacity = ids.length + maxTokens + (t.adapter?.virtualTokens ?? 0)
+    const generator = await Generator.create(gpu, t, { capacity, dot: dotOf(args) })
     const text = new TextStream(tokenizer, ids, [...args.list('stop'), ...ends.stop])
     const made = await generator.generate(ids, {
       temperature: args.number('temperature'),

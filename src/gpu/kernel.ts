@@ -51,6 +51,8 @@ export interface TargetTraits {
   readonly pace?: Pace | null
   /** Subgroup matrices; null where there are none. */
   readonly matrix?: MatrixUnit | null
+  /** Whether products of one row with packed weights may round the row to bytes, so that whole numbers are multiplied; absent: no. */
+  readonly dot?: boolean
   /** What tuning found on this device, by class of product (src/kernels/matmul.ts); classes it did not come to are not there. */
   readonly matmuls?: Readonly<Record<string, TunedMatmul>>
 }

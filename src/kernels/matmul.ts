@@ -17,6 +17,8 @@ export interface MatmulShape {
   readonly plain: boolean
   /** b is quantised: its words hold 8 columns or inner steps. */
   readonly packed: boolean
+  /** One row by weights of a format that packed products take, in whole eights of K. */
+  readonly eights?: boolean
   /** Everything that must be a multiple of 4 for vec4 loads of b and lb. */
   readonly aligned: boolean
   /** Rows of a begin at multiples of 4. */
@@ -32,7 +34,7 @@ export type MatmulChoice =
       readonly constants: { TM: number; V: number; SINGLE: number; SPLIT: number; SUBGROUP: number }
       readonly narrow: boolean
     }
-  | { readonly kernel: typeof matmulVecKernel; readonly constants: ReturnType<typeof vecShape>; readonly vector: true }
+  | { readonly kernel: typeof matmulVecKernel; readonly constants: ReturnType<typeof vecShape>; readonly dot: boolean }
   | {
       readonly kernel: typeof matmulTileKernel
       readonly constants: Tile & { readonly SPLIT: number } & Partial<FragmentSizes>
@@ -111,8 +113,9 @@ export function chooseMatmul(target: TargetTraits, s: MatmulShape): MatmulChoice
   if (!s.aligned) return { kernel: matmulAnyKernel, constants: {} }
   const { subgroup: SG, software } = target
   // Before what tuning found for some rows: these few are limited by memory.
-  if (!software && s.layout === 'nt' && s.M <= VEC_ROWS && s.vectors)
-    return { kernel: matmulVecKernel, constants: vecShape(s.M, s.N, s.K), vector: true }
+  const dot = target.dot === true && s.eights === true
+  if ((dot || !software) && s.layout === 'nt' && s.M <= VEC_ROWS && s.vectors)
+    return { kernel: matmulVecKernel, constants: vecShape(s.M, s.N, s.K, dot), dot }
   const tuned = target.matmuls?.[matmulClass(s)]
   if (tuned?.family === 'sgk' && SG > 0) {
     const choice = registerTile(SG, s, tuned.TM, tuned.V)

@@ -9,6 +9,10 @@ import { linear } from '../autograd/ops/linear.ts'
 import { asWeight } from '../autograd/ops/matmul.ts'
 import { prepareDevice, type ProfileStore } from './device_profile.ts'
 import { selfCheck } from './self_check.ts'
+import { dotIsFaster } from './tune_dot.ts'
+
+/** `dot4I8Packed` by a driver that takes signed bytes for unsigned ones. */
+const UNSIGNED = '\nfn wrong(a: u32, b: u32) -> i32 { return i32(dot4U8Packed(a, b)); }\n'
 
 const devices: Gpu[] = []
 const own = async (): Promise<Gpu> => {
@@ -63,6 +67,23 @@ describe('self-check', () => {
     expect(notes).toEqual([expect.stringMatching(/^Uniforms as immediates gave wrong results/)])
     expect(gpu.traits.immediates).toBe(0)
     expect(await selfCheck(gpu)).toMatchObject({ off: {}, notes: [] })
+  })
+
+  test('packed products that a driver gets wrong: they are switched off, with a line; without them all is right', async () => {
+    const gpu = await own()
+    if (!gpu.traits.dot) return
+    const { device } = gpu
+    const make = device.createShaderModule.bind(device)
+    // Bytes that are taken for unsigned ones.
+    device.createShaderModule = (d) => make({ ...d, code: d.code.replaceAll('dot4I8Packed', 'wrong').replace(/$/, UNSIGNED) })
+    const { off, notes } = await selfCheck(gpu)
+    expect(off).toEqual({ dot: false })
+    expect(notes).toEqual(
+      [4, 8].map((n) => expect.stringMatching(`^Packed products with weights of ${n} bits gave wrong results`) as string),
+    )
+    gpu.adopt({ ...off, dotFaster: true })
+    expect(await selfCheck(gpu)).toMatchObject({ off: {}, notes: [] })
+    expect(await dotIsFaster(gpu)).toBeNull()
   })
 
   const subgroups = targetOf
@@ -137,6 +158,17 @@ describe('tuning', () => {
     expect(late.allocatedBytes).toBe(0)
   })
 
+  test('packed products are measured against the others, and leave nothing', async () => {
+    const gpu = await own()
+    const before = gpu.allocatedBytes
+    expect(await dotIsFaster(gpu, { limit: 0 })).toBeNull()
+    const began = performance.now()
+    const faster = await dotIsFaster(gpu, { limit: 60_000 })
+    console.log(`packed products: ${faster ? '' : 'not '}faster, measured in ${(performance.now() - began).toFixed(0)} ms`)
+    expect(faster === null).toBe(!gpu.traits.dot)
+    expect(gpu.allocatedBytes).toBe(before)
+  })
+
   test('what it found decides, also on software adapters', async () => {
     const found = { family: 'tile', BM: 32, BN: 32, BK: 16, TM: 4, TN: 4 } as const
     const shape = { layout: 'nt', M: 300, N: 64, K: 64, plain: true, packed: false, aligned: true, vectors: true, segments: [] } as const
@@ -166,10 +198,10 @@ test('a profile is found once for an adapter and a browser; another browser, dam
   const [[name]] = files
   const matmuls = { 'nt float many': { family: 'tile', BM: 32, BN: 32, BK: 16, TM: 4, TN: 4 } }
   const note = 'Sums over subgroups gave wrong results (element 0 is 1, not 2): switched off.'
-  files.set(name, JSON.stringify({ off: { subgroup: 0 }, notes: [note], tuned: { classes: 1, ms: 5 }, matmuls }))
+  files.set(name, JSON.stringify({ off: { subgroup: 0 }, notes: [note], tuned: { classes: 1, ms: 5 }, matmuls, dotFaster: true }))
   const tuned = await prepareDevice(gpu, { store, browser: 'Chrome 1', tune: true })
   expect(tuned).toEqual({ stored: true, notes: [note], tuned: { classes: 1, ms: 5 } })
-  expect(gpu.traits).toMatchObject({ subgroup: 0, matmuls })
+  expect(gpu.traits).toMatchObject({ subgroup: 0, matmuls, dotFaster: true })
   // A store that fails is as good as none.
   const broken = { read: () => Promise.reject(new Error('no')), write: () => Promise.reject(new Error('no')) }
   expect(await prepareDevice(await own(), { store: broken, browser: 'Chrome 1', tune: false })).toMatchObject({ stored: false, notes: [] })

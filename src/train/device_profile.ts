@@ -1,10 +1,14 @@
-/** @file What is known of a device: paths that it gets wrong, and its fastest matmuls. Found once for an adapter and a browser, kept in storage. */
+/** @file What is known of a device: paths that it gets wrong, its fastest matmuls, and whether packed products are faster. Found once for an adapter and a browser, kept in storage. */
 import type { Gpu, GpuTraits } from '../gpu/device.ts'
 import type { TunedMatmul } from '../gpu/kernel.ts'
 import { isObject } from '../io/json.ts'
 import { tuneMatmuls } from '../kernels/tune.ts'
 import { VERSION } from './export.ts'
 import { selfCheck } from './self_check.ts'
+import { dotIsFaster } from './tune_dot.ts'
+
+/** ms that all measurements together may take. */
+const LIMIT = 3000
 
 /** Where a profile is kept, by name; null where it is not there. Failing is no reason to stop: it is found anew. */
 export interface ProfileStore {
@@ -29,6 +33,8 @@ export interface DeviceNotes {
 interface Profile extends Omit<DeviceNotes, 'stored'> {
   readonly off: Partial<GpuTraits>
   readonly matmuls: Readonly<Record<string, TunedMatmul>> | null
+  /** Of packed products in generation; absent: not measured. */
+  readonly dotFaster?: boolean
 }
 
 /** Check the device and tune it, or take what is stored, and let it be used so from here on. Throws nothing. */
@@ -37,7 +43,7 @@ export async function prepareDevice(gpu: Gpu, { store, browser, tune }: ProfileO
   const name = await nameOf(gpu.traits, browser)
   const kept = parse(await store?.read(name).catch(() => null))
   const found = kept && (kept.matmuls || !wanted) ? kept : await measure(gpu, wanted, kept)
-  gpu.adopt({ ...(wanted && found.matmuls && { matmuls: found.matmuls }), ...found.off })
+  gpu.adopt({ ...(wanted && found.matmuls && { matmuls: found.matmuls, dotFaster: found.dotFaster === true }), ...found.off })
   if (found !== kept) await store?.write(name, JSON.stringify(found)).catch(() => undefined)
   return { notes: found.notes, tuned: wanted ? found.tuned : null, stored: found === kept }
 }
@@ -46,12 +52,15 @@ async function measure(gpu: Gpu, tune: boolean, kept: Profile | null): Promise<P
   const first = kept ?? (await selfCheck(gpu))
   gpu.adopt(first.off)
   if (!tune) return { off: first.off, notes: first.notes, tuned: null, matmuls: null }
-  const { matmuls, ms } = await tuneMatmuls(gpu)
+  const began = performance.now()
+  const dotFaster = (await dotIsFaster(gpu)) ?? false
+  const { matmuls } = await tuneMatmuls(gpu, { limit: LIMIT - (performance.now() - began) })
+  const ms = performance.now() - began
   gpu.adopt({ matmuls })
   // What won is checked, too.
   const second = await selfCheck(gpu)
   const off = { ...first.off, ...second.off }
-  return { off, notes: [...first.notes, ...second.notes], tuned: { classes: Object.keys(matmuls).length, ms }, matmuls }
+  return { off, notes: [...first.notes, ...second.notes], tuned: { classes: Object.keys(matmuls).length, ms }, matmuls, dotFaster }
 }
 
 /** Everything that the results depend on, as the name of a file. */
@@ -69,6 +78,7 @@ async function nameOf(t: GpuTraits, browser: string): Promise<string> {
     t.storageBuffers,
     t.immediates,
     JSON.stringify(t.matrix),
+    t.dot,
   ]
   const hash = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(facts.join('|')))
   return `${[...new Uint8Array(hash).subarray(0, 12)].map((b) => b.toString(16).padStart(2, '0')).join('')}.json`

@@ -30,6 +30,15 @@ export interface Generated {
   readonly ids: number[]
   readonly stopped: 'eos' | 'stop' | 'length' | 'cancelled'
 }
+export interface GeneratorOptions {
+  /** Longest sequence, tokens, a prompt's included. */
+  readonly capacity: number
+  /** Let `strength` be other than 1 (the frozen layers are then computed too). */
+  readonly mixing?: boolean
+  /** Packed products of whole numbers for new tokens (docs/adr/0007-packed-products-for-new-tokens.md), where the device has them. `auto`: where they were
+   * measured to be faster. Never in `logits`. */
+  readonly dot?: boolean | 'auto'
+}
 
 export class Generator {
   /** How strongly the adapter acts: 0 not at all, 1 as trained. Only with `mixing`. */
@@ -46,9 +55,10 @@ export class Generator {
     this.strength = programs.strength
   }
 
-  /** @param capacity longest sequence, tokens, a prompt's included  @param mixing let `strength` be other than 1 (the frozen layers are then computed too) */
-  static async create(gpu: Gpu, t: Tunable, o: { capacity: number; mixing?: boolean }): Promise<Generator> {
-    const programs = new Programs(t, o.capacity, o.mixing === true, targetOf(gpu.traits))
+  static async create(gpu: Gpu, t: Tunable, o: GeneratorOptions): Promise<Generator> {
+    const { dot: usable, dotFaster } = gpu.traits
+    const dot = usable && ((o.dot ?? 'auto') === 'auto' ? dotFaster === true : o.dot === true)
+    const programs = new Programs(t, o.capacity, o.mixing === true, targetOf(gpu.traits), dot)
     for (const s of programs.storages) s.allocate(gpu)
     const session = await Session.create(gpu, new SessionPlan(programs.specs, programs.storages, programs.logitBytes))
     const staging = gpu.createBuffer(programs.logitBytes, 0x1 | 0x8 /* MAP_READ | COPY_DST */, 'next-token logits, read back')
@@ -56,7 +66,7 @@ export class Generator {
     return new Generator(gpu, o.capacity, session, programs, staging)
   }
 
-  /** Logits after the last of `ids`, read from the beginning. */
+  /** Logits after the last of `ids`, read from the beginning: the same whatever `generate` uses. */
   async logits(ids: readonly number[]): Promise<Float32Array<ArrayBuffer>> {
     this.#position = 0
     return this.#feed(ids)
@@ -73,13 +83,13 @@ export class Generator {
       made.push(id)
       if (o.onToken?.(id, made) === true) return { ids: made, stopped: 'stop' }
       if (made.length === o.maxTokens || this.#position + 1 > this.programs.limit) break
-      logits = await this.#feed([id])
+      logits = await this.#feed([id], this.programs.newToken)
     }
     return { ids: made, stopped: 'length' }
   }
 
-  /** Read more tokens; returns the logits after the last. */
-  async #feed(ids: readonly number[]): Promise<Float32Array<ArrayBuffer>> {
+  /** Read more tokens, one by itself with the program `single`; returns the logits after the last. */
+  async #feed(ids: readonly number[], single = 'decode'): Promise<Float32Array<ArrayBuffer>> {
     const p = this.programs
     const P = this.#position === 0 ? p.prompt : 0
     if (ids.length === 0) throw new RunError('there is no token to start from', { where: 'prompt', fix: 'Write at least one character' })
@@ -104,7 +114,7 @@ export class Generator {
       p.position.value = this.#position
       p.ids.write(Uint32Array.from(part))
       p.positions.write(Uint32Array.from({ length: rows }, (_, i) => this.#position + i))
-      this.session.program(withPrompt ? 'first' : part.length === 1 ? 'decode' : 'read').record(out)
+      this.session.program(withPrompt ? 'first' : part.length === 1 ? single : 'read').record(out)
       if (from + CHUNK >= ids.length) out.encoder.copyBufferToBuffer(p.logits.buffer, 0, this.staging, 0, p.logitBytes)
       out.flush()
       this.#position += rows
@@ -122,7 +132,8 @@ export class Generator {
   }
 }
 
-/** The recorded programs: `first` (with a trained prompt), `read` (up to CHUNK tokens), `decode` (one token). */
+/** The recorded programs: `first` (with a trained prompt), `read` (up to CHUNK tokens), `decode` (one token), and where packed
+ * products are used `decode dot` (a token that was just chosen). */
 class Programs {
   readonly text = new ScalarInput(1)
   readonly rows = new ScalarInput(1)
@@ -137,6 +148,8 @@ class Programs {
   readonly limit: number
   readonly prompt: number
   readonly specs: readonly GraphSpec[]
+  /** Program of a token that was just chosen. */
+  readonly newToken: 'decode' | 'decode dot'
   /** Made for generation. */
   readonly own: readonly Storage[]
   readonly #layers: { k: Storage; v: Storage }[]
@@ -146,6 +159,7 @@ class Programs {
     readonly capacity: number,
     readonly mixing: boolean,
     readonly target: TargetTraits,
+    dot: boolean,
   ) {
     const { config } = t.bundle
     this.vocab = config.vocabSize
@@ -160,10 +174,14 @@ class Programs {
       v: new Storage(`values ${i}`, bytes, 'activations'),
     }))
     this.own = [this.ids, this.positions, this.logits, this.rope.invFreq, ...this.#layers.flatMap(({ k, v }) => [k, v])]
+    const packed = dot ? this.#trace(1, false, { ...target, dot }) : null
+    // A model whose weights are no whole numbers has nothing to gain.
+    this.newToken = packed?.calls.some((c) => c.flags.includes('dot')) ? 'decode dot' : 'decode'
     this.specs = [
       ...(this.prompt > 0 ? [{ name: 'first', graph: this.#trace(CHUNK, true) }] : []),
       { name: 'read', graph: this.#trace(CHUNK, false) },
       { name: 'decode', graph: this.#trace(1, false) },
+      ...(packed && this.newToken === 'decode dot' ? [{ name: this.newToken, graph: packed }] : []),
     ]
   }
   /** Of one row of logits. */
@@ -174,10 +192,10 @@ class Programs {
     return [...this.own, ...this.t.storages, ...(this.t.adapter?.params.storages() ?? [])]
   }
 
-  #trace(text: number, withPrompt: boolean): Graph {
+  #trace(text: number, withPrompt: boolean, target = this.target): Graph {
     const { t, prompt } = this
     const { config, family } = t.bundle
-    const g = new Graph(this.target)
+    const g = new Graph(target)
     const most = text + (withPrompt ? prompt : 0)
     const rows = text === 1 ? 1 : this.rows
     const net = new Network({

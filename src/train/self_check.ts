@@ -8,7 +8,9 @@ import type { Gpu, GpuTraits } from '../gpu/device.ts'
 import { targetOf } from '../gpu/device.ts'
 import type { TargetTraits, TunedMatmul } from '../gpu/kernel.ts'
 import { matmulCandidates, tunedTo } from '../kernels/matmul.ts'
+import { toF16 } from '../io/float16.ts'
 import { packF16 } from '../io/repack.ts'
+import { roundedToBytes } from '../kernels/matmul_vec.ts'
 import { Graph, numel, type Shape, type Tensor } from '../tensor/graph.ts'
 import { Session, SessionPlan } from '../tensor/program.ts'
 import { Storage } from '../tensor/storage.ts'
@@ -34,7 +36,7 @@ const values = (n: number, seed: number, part = 32): F32 =>
 /** f32 sums of tens of terms below 1. */
 const TOLERANCE = 1e-4
 
-function product(a: F32, b: F32, M: number, N: number, K: number): Float64Array {
+function product(a: ArrayLike<number>, b: F32, M: number, N: number, K: number): Float64Array {
   const out = new Float64Array(M * N)
   for (let m = 0; m < M; m++) for (let n = 0; n < N; n++) for (let k = 0; k < K; k++) out[m * N + n] += a[m * K + k] * b[n * K + k]
   return out
@@ -66,6 +68,37 @@ function matmulCheck(target: TargetTraits, choice: TunedMatmul, label: string, o
     target: { ...target, matmuls: tunedTo(choice) },
     build: ({ leaf }) => ({ out: matmul(leaf([M, K], a), leaf([N, K], b), { transB: true }), want }),
   }
+}
+
+/** Packed products, of 4 unsigned and of 8 signed bits. What they must be is computed with activations rounded as the kernel rounds them, which lie far from
+ * where rounding turns: a division may be off by a little. */
+function dotChecks(traits: GpuTraits): Check[] {
+  if (!traits.dot) return []
+  const [N, K] = [12, 64]
+  const x = Float32Array.from({ length: K }, (_, i) => (i % 8 === 3 ? 127 : ((i * 37) % 253) - 126 + ((i % 3) - 1) / 4) / 128)
+  return ([4, 8] as const).map((bits) => {
+    const most = 2 ** (bits - 1)
+    const scale = (block: number): number => (1 + (block % 3)) / (8 * most)
+    const data = new Uint32Array((N * K * bits) / 32)
+    const w = Float32Array.from({ length: N * K }, (_, i) => {
+      const whole = ((i * 101 + (i >> 4)) % (2 * most)) - most
+      data[(i * bits) >> 5] |= (bits === 4 ? whole + 8 : whole & 255) << ((i * bits) & 31)
+      return scale(i >> 5) * whole
+    })
+    const scales = Uint32Array.from({ length: (N * K) / 64 }, (_, i) => toF16(scale(2 * i)) | (toF16(scale(2 * i + 1)) << 16))
+    return {
+      label: `Packed products with weights of ${bits} bits`,
+      off: { dot: false },
+      target: { ...targetOf(traits), dot: true },
+      build: ({ leaf }) => ({
+        out: linear(leaf([1, K], x), {
+          ...{ format: bits === 4 ? 'q4_0' : 'q8_0', rows: N, cols: K },
+          ...{ data: leaf([data.length], data), scales: leaf([scales.length], scales) },
+        }),
+        want: product(roundedToBytes(x), w, 1, N, K),
+      }),
+    }
+  })
 }
 
 /** The path that every other one rests on. */
@@ -132,6 +165,7 @@ function checks(traits: GpuTraits): Check[] {
       return { out: linear(leaf([M, K], x), { format: 'f16', rows: N, cols: K, data, scales: null }), want: product(x, w, M, N, K) }
     },
   })
+  all.push(...dotChecks(traits))
   const tuned = new Map(Object.values(traits.matmuls ?? {}).map((t) => [JSON.stringify(t), t]))
   for (const t of tuned.values()) all.push(matmulCheck(target, t, 'Matrix products as tuned', { matmuls: {} }))
   const fragments = matmulCandidates(target).find((c) => c.family === 'matrix')

@@ -47,6 +47,8 @@ export interface DeviceInfo {
   readonly f16: boolean
   readonly subgroups: { readonly min: number; readonly max: number } | null
   readonly matrix: MatrixUnit | null
+  /** New tokens take packed products. */
+  readonly dot: boolean
   readonly maxBufferSize: number
   readonly maxStorageBufferBindingSize: number
   /** Paths that this device gets wrong and that are switched off, a line each. */

@@ -1,6 +1,7 @@
 /** @file Emitting a matmul: checks, kernel choice, uniforms. The differentiable ops over it are `matmul` here and those of linear.ts. */
 import { chooseMatmul, type Layout } from '../../kernels/matmul.ts'
 import type { MatmulFlag } from '../../kernels/matmul_common.ts'
+import { DOT_FORMATS } from '../../kernels/matmul_vec.ts'
 import { NO_EPILOGUE } from '../../kernels/matmul_epilogue.ts'
 import { type Dim, isLive, ShapeError, type Scalar, type Tensor } from '../../tensor/graph.ts'
 import { matmulPartsKernel } from '../../kernels/matmul_tile.ts'
@@ -64,6 +65,7 @@ export function emitMatmul(m: MatmulCall): void {
     K,
     plain: b.format === 'f32' && !lowRank,
     packed: isPacked(b.format),
+    eights: M === 1 && DOT_FORMATS.includes(b.format) && [K, ldb, bOff].every((n) => n % 8 === 0),
     aligned: [inner, ldb, bOff, ...(lowRank ? [layout === 'nt' ? lowRank.R : N] : [])].every((n) => n % 4 === 0),
     vectors,
     gradient: m.gradient ?? layout !== 'nt',
@@ -99,7 +101,11 @@ export function emitMatmul(m: MatmulCall): void {
     const whole = [lowRank?.R ?? 0, lowRank?.h.cols ?? 0, layout === 'nn' ? K : 0].every((n) => n % 4 === 0)
     const how = [...flags, ...(vectors && whole ? (['a_vec4'] as const) : []), ...(choice.narrow ? (['narrow'] as const) : [])]
     graph.call(choice.kernel, buffers, { ...uniforms, ...NO_EPILOGUE }, { flags: how, constants: choice.constants })
-  } else if ('vector' in choice) graph.call(choice.kernel, buffers, uniforms, { flags, constants: choice.constants })
+  } else if ('dot' in choice)
+    graph.call(choice.kernel, buffers, uniforms, {
+      flags: [...flags, ...(choice.dot ? (['dot'] as const) : [])],
+      constants: choice.constants,
+    })
   else if ('matrix' in choice) {
     const tileFlags = [...flags, ...(vectors ? (['a_vec4'] as const) : []), ...choice.matrix]
     const { SPLIT } = choice.constants

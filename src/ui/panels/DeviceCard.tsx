@@ -29,6 +29,7 @@ export function DeviceCard() {
             ],
             // Behind a flag of the browser: said only where it is on.
             ...(d.matrix ? [['Subgroup matrices', `${d.matrix.M} × ${d.matrix.N} × ${d.matrix.K}, ${d.matrix.type}`] as const] : []),
+            ...(d.dot ? [['New tokens', 'packed products of 8-bit numbers'] as const] : []),
             ['Largest buffer', bytes(d.maxBufferSize)],
             ['Largest binding', bytes(d.maxStorageBufferBindingSize)],
             ['Matrix products', d.tuned ? `measured: ${d.tuned.classes} kinds, ${(d.tuned.ms / 1000).toFixed(1)} s once` : 'by default'],

@@ -94,6 +94,7 @@ test('a lost device fails the running run, rests the others, keeps the device’
     f16: true,
     subgroups: null,
     matrix: null,
+    dot: false,
     maxBufferSize: 1,
     maxStorageBufferBindingSize: 1,
     notes: [],

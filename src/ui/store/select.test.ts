@@ -37,6 +37,7 @@ const ready: StudioState = {
       f16: false,
       subgroups: null,
       matrix: null,
+      dot: false,
       maxBufferSize: 1,
       maxStorageBufferBindingSize: 1,
       notes: [],

@@ -90,6 +90,7 @@ export class FakeEngine implements WorkerPort {
             f16: true,
             subgroups: { min: 4, max: 64 },
             matrix: null,
+            dot: false,
             maxBufferSize: 4 * 2 ** 30,
             maxStorageBufferBindingSize: 2 ** 30,
             notes: [],

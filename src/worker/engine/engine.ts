@@ -145,6 +145,7 @@ export class Engine {
       f16: traits.f16,
       subgroups: traits.subgroupMax > 0 ? { min: traits.subgroupMin, max: traits.subgroupMax } : null,
       matrix: traits.matrix,
+      dot: traits.dot && traits.dotFaster === true,
       maxBufferSize: traits.maxBufferSize,
       maxStorageBufferBindingSize: traits.maxBindingSize,
       notes: s.device.notes,
