@@ -1,15 +1,17 @@
 /** @file Generation with SmolLM2-135M: a prompt read at once (prefill), then a token at a time with cached keys and values (decode). A decoded token reads every
  * weight once: its time is held against the adapter's copy rate. */
 import type { Gpu } from '../src/gpu/device.ts'
+import type { JsonObject } from '../src/io/json.ts'
 import { Generator } from '../src/train/generator.ts'
-import type { ModelBundle } from '../src/train/bundle.ts'
+import { type ModelBundle, openBundle } from '../src/train/bundle.ts'
+import { randomModel } from '../src/train/random_model.ts'
 import type { Base } from '../src/train/run_config.ts'
 import { TunableLayout } from '../src/train/tunable.ts'
 import { peakBytes, setOwner, takeCounts } from './counters.ts'
 import { forwardFlops } from './flops.ts'
 import { random } from './model.ts'
 import type { Peak } from './peak.ts'
-import { median, type Row, shareOf } from './report.ts'
+import { median, rateRow, type Row, shareOf } from './report.ts'
 
 const PROMPT = 256
 const TOKENS = 24
@@ -58,6 +60,30 @@ export async function benchGeneration(gpu: Gpu, bundle: ModelBundle, base: Base,
     }
     return rows
   } finally {
+    layout.destroy()
+  }
+}
+
+/** What a new token takes where there is next to nothing to read: the same layers, a ninth as wide, with few words. Row `smollm2-decode-floor`: what dispatches take. */
+export async function benchDecodeFloor(gpu: Gpu, config: JsonObject, rounds: number): Promise<Row> {
+  const one = { num_attention_heads: 1, num_key_value_heads: 1, head_dim: 64 }
+  const narrow = { ...config, hidden_size: 64, intermediate_size: 128, vocab_size: 256, ...one }
+  const { maxBindingSize } = gpu.traits
+  const bundle = openBundle(randomModel(narrow, 'narrow'))
+  const layout = new TunableLayout(bundle, null, {}, { base: 'q8', seed: 0, trainable: false, maxBindingSize })
+  let generator: Generator | null = null
+  try {
+    await layout.fill(gpu)
+    generator = await Generator.create(gpu, layout, { capacity: PROMPT + TOKENS, dot: false })
+    const { decode, token } = await measure(
+      generator,
+      Array.from({ length: PROMPT }, (_, i) => i % 256),
+      rounds,
+    )
+    const ms = median(decode)
+    return { ...rateRow('smollm2-decode-floor', 'etude', ms, { seq: 1, batch: 1, base: 'q8' }), ...token, tokens_per_s: 1000 / ms }
+  } finally {
+    generator?.destroy()
     layout.destroy()
   }
 }

@@ -177,10 +177,16 @@ function smollm2Table(rows: readonly Row[]): string | null {
 function generationText(rows: readonly Row[]): string | null {
   const [prefill, decode] = ['smollm2-prefill', 'smollm2-decode'].map((name) => rows.find((r) => r.case === name && r.engine === 'etude'))
   const packed = rows.find((r) => r.case === 'smollm2-decode' && r.engine === 'etude-dot')
+  const floor = rows.find((r) => r.case === 'smollm2-decode-floor')
   if (!prefill || !decode) return null
   return [
     `- A prompt of ${prefill.seq} tokens: ${prefill.tokens_per_s!.toFixed(0)} tokens/s, ${prefill.gflops!.toFixed(1)} GFLOP/s (${prefill.percent_of_peak!.toFixed(0)} % of the peak).`,
     `- A new token: ${decode.tokens_per_s!.toFixed(1)} a second, ${decode.dispatches} dispatches in ${decode.submits === 1 ? 'one submit' : `${decode.submits} submits`}; its weights are read at ${decode.gb_per_s!.toFixed(1)} GB/s (${decode.percent_of_peak!.toFixed(0)} % of a copy's rate).`,
+    ...(floor
+      ? [
+          `- Of that, dispatches take ${floor.ms.toFixed(1)} of ${decode.ms.toFixed(1)} ms: a model of as many layers with next to no weights takes that.`,
+        ]
+      : []),
     ...(packed ? [`- A new token with packed products of whole numbers: ${packed.tokens_per_s!.toFixed(1)} a second.`] : []),
   ].join('\n')
 }

@@ -5,7 +5,7 @@ import type { ModelFiles } from '../src/io/model_files.ts'
 import { type ModelBundle, openBundle } from '../src/train/bundle.ts'
 import { randomModel } from '../src/train/random_model.ts'
 import type { Base } from '../src/train/run_config.ts'
-import { benchGeneration } from './generate.ts'
+import { benchDecodeFloor, benchGeneration } from './generate.ts'
 import { benchLora, type LoraCase, RANK } from './lora.ts'
 import type { Peak } from './peak.ts'
 import type { Row, Say } from './report.ts'
@@ -51,9 +51,10 @@ export async function benchSmolLM2(
   const rows: Row[] = []
   if (wanted.includes(GENERATE))
     try {
-      for (const row of await benchGeneration(gpu, bundle, small, o.peak, rounds)) {
+      const made = await benchGeneration(gpu, bundle, small, o.peak, rounds)
+      for (const row of [...made, await benchDecodeFloor(gpu, config, rounds)]) {
         o.say(
-          `${row.case}${row.engine === 'etude' ? '' : ` by ${row.engine}`}, base ${small}: ${row.ms.toFixed(0)} ms, ${row.tokens_per_s!.toFixed(1)} tokens/s, ${String(row.dispatches)} dispatches`,
+          `${row.case}${row.engine === 'etude' ? '' : ` by ${row.engine}`}, base ${row.base!}: ${row.ms.toFixed(1)} ms, ${row.tokens_per_s!.toFixed(1)} tokens/s, ${String(row.dispatches)} dispatches`,
         )
         rows.push({ ...row, weights })
       }

@@ -19,6 +19,7 @@ const rows: Row[] = [
   { ...rateRow('smollm2-lora-1x128', 'etude', 3456, { batch: 1, seq: 128, base: 'keep', weights: 'real' }), tokens_per_s: 37 },
   { ...rateRow('smollm2-prefill', 'etude', 2133, { seq: 256, gflops: 28, percent_of_peak: 40 }), tokens_per_s: 120 },
   { ...rateRow('smollm2-decode', 'etude', 50, { gb_per_s: 4, percent_of_peak: 50, dispatches: 243, submits: 1 }), tokens_per_s: 20 },
+  { ...rateRow('smollm2-decode-floor', 'etude', 6, { seq: 1 }), dispatches: 243, submits: 1 },
   { ...rateRow('smollm2-decode', 'etude-dot', 40, { gb_per_s: 5, percent_of_peak: 62 }), tokens_per_s: 25 },
   withoutTime('memory', {
     model: 'SmolLM2-135M',
@@ -66,6 +67,7 @@ test('figures, and what follows from them', () => {
     '200 ms, 6.5 times as fast as jax-js (1300 ms, and its loss is wrong on this adapter: 63.00 instead of 7.00)',
     'A prompt of 256 tokens: 120 tokens/s, 28.0 GFLOP/s (40 % of the peak).',
     'A new token: 20.0 a second, 243 dispatches in one submit; its weights are read at 4.0 GB/s (50 % of a copy',
+    'Of that, dispatches take 6.0 of 50.0 ms',
     'A new token with packed products of whole numbers: 25.0 a second.',
     '3456',
     '| SmolLM2-135M, lean | 198 | 198 |',

@@ -6,6 +6,7 @@
  * accuracy from Tensor Cores while surpassing the FP32 theoretical peak performance", arXiv:2203.03341: the residual, scaled by 2^11). A number from 2^-14 to 65504 keeps
  * 21 bits; a smaller one 11, down to steps of 2^-35; a larger one becomes infinite, so that the loss is not finite and the run says so. */
 import { type MatrixUnit, range } from '../gpu/kernel.ts'
+import type { Tile } from './matmul_tile.ts'
 
 /** As constants of the kernel. */
 export interface FragmentSizes {
@@ -24,13 +25,6 @@ export const fragmentSizes = ({ type, M, N, K, lanes }: MatrixUnit, gradient: bo
   LIFT: type === 'f16' && gradient ? GRADIENT_LIFT : 1,
 })
 
-interface TileSizes {
-  readonly BM: number
-  readonly BN: number
-  readonly BK: number
-  readonly TM: number
-  readonly TN: number
-}
 /** Subgroups that work, SY by SX, and how many fragments of the tile each has, RM by RN: as square as can be, as then the fewest are loaded. */
 interface Share {
   readonly SX: number
@@ -40,7 +34,7 @@ interface Share {
 }
 
 /** A subgroup may be smaller than LANES: then there are more of them than work. Null: no share is whole. */
-function shareOf({ BM, BN, FM, FN, LANES }: TileSizes & FragmentSizes, threads: number): Share | null {
+function shareOf({ BM, BN, FM, FN, LANES }: Tile & FragmentSizes, threads: number): Share | null {
   const subgroups = threads / LANES
   const shares = range(subgroups).flatMap((i): Share[] => {
     const [SY, SX] = [i + 1, subgroups / (i + 1)]
@@ -49,7 +43,7 @@ function shareOf({ BM, BN, FM, FN, LANES }: TileSizes & FragmentSizes, threads: 
   })
   return shares.sort((p, q) => p.RM + p.RN - q.RM - q.RN)[0] ?? null
 }
-export function workingSubgroups(c: TileSizes & FragmentSizes, threads: number): Share {
+export function workingSubgroups(c: Tile & FragmentSizes, threads: number): Share {
   const share = shareOf(c, threads)
   if (!share) throw new Error(`fragments of ${c.FM} x ${c.FN} do not fill a tile of ${c.BM} x ${c.BN}`)
   return share
@@ -59,7 +53,7 @@ export function workingSubgroups(c: TileSizes & FragmentSizes, threads: number):
 const MOST_SUMS = 128
 
 /** Whether a tile can be computed by fragments of a unit. */
-export function fragmentsFit(t: TileSizes, unit: MatrixUnit): boolean {
+export function fragmentsFit(t: Tile, unit: MatrixUnit): boolean {
   const c = { ...t, ...fragmentSizes(unit, false) }
   const strip = (4 * t.BM) / t.TM
   const share = shareOf(c, (t.BM / t.TM) * (t.BN / t.TN))
@@ -69,7 +63,7 @@ export function fragmentsFit(t: TileSizes, unit: MatrixUnit): boolean {
 }
 
 /** All of a kernel that the text depends on. TX by TY invocations; an invocation's rows lie in groups of four, a strip of the tile each. */
-export interface Fragments extends TileSizes, FragmentSizes, Share {
+export interface Fragments extends Tile, FragmentSizes, Share {
   readonly type: MatrixUnit['type']
   readonly TX: number
   readonly TY: number
