@@ -93,13 +93,14 @@ describe('a device with less memory', () => {
   test('each class that does not fit is named, with its size and what to do; nothing is left; with enough it goes', async () => {
     const { error, plan, filled, last } = await run(Infinity)
     expect(error).toBeNull()
-    const { bytes, total } = plan!
+    const { bytes, total, arena, arenaMemory } = plan!
+    const made = (memory: string) => arena.reduce((n, size, i) => n + (arenaMemory[i] === memory ? size : 0), 0)
     const limits = {
       weights: bytes.weights - 1,
       adapter: bytes.weights + bytes.adapter - 1,
       // Its moments are made with the adapter; uniforms and staging buffers come last.
       batch: filled + 1,
-      head: total - last - bytes.activations - 1,
+      head: total - last - made('activations') - 1,
       activations: total - last - 1,
       uniforms: total - 1,
     }

@@ -44,6 +44,18 @@ test('auto takes the first policy that fits the budget, and the leanest where no
   expect(chosen(1)).toBe('lean')
 })
 
+test('logits count for the loss head, also where activations have their memory at other times', () => {
+  const t = layoutOf('smollm2-135m')
+  for (const [policy, rows] of [
+    ['lean', 32],
+    ['fast', 128],
+  ] as const) {
+    const { plan } = planned(t, policy)
+    expect(plan.bytes.head, policy).toBeGreaterThan(rows * 49152 * 4)
+    expect(Object.values(plan.bytes).reduce((a, b) => a + b)).toBe(plan.total)
+  }
+})
+
 test('checkpoints in f16 take half', () => {
   const t = layoutOf('smollm2-135m')
   const [f32, f16] = (['f32', 'f16'] as const).map(

@@ -3,9 +3,9 @@ import { type Call, type Graph, type MemoryClass, type Tensor } from './graph.ts
 import { paddedBytes, type Storage } from './storage.ts'
 
 export interface Slot {
-  bytes: number
-  /** Class of the largest tensor that lies there. */
-  memory: MemoryClass
+  readonly bytes: number
+  /** Bytes of the largest tensor of each class that lies there at some time; the first is as large as the slot. */
+  readonly needs: Map<MemoryClass, number>
 }
 export interface Plan {
   /** Physical slot of each planned tensor (aliases share their root's). */
@@ -68,10 +68,12 @@ export function plan(graph: Graph, keep: ReadonlySet<Tensor> = new Set()): Plan 
       if (gap < bestGap) [best, bestGap] = [s, gap]
     }
     if (best < 0) {
-      best = slots.push({ bytes: paddedBytes(life.tensor.bytes), memory: life.tensor.memory }) - 1
+      best = slots.push({ bytes: paddedBytes(life.tensor.bytes), needs: new Map() }) - 1
       tenants.push([])
     }
     tenants[best].push(life)
+    const { needs } = slots[best]
+    if (!needs.has(life.tensor.memory)) needs.set(life.tensor.memory, paddedBytes(life.tensor.bytes))
     slot.set(life.tensor, best)
   }
   for (const t of members) slot.set(t, slot.get(root(t))!)

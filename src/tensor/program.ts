@@ -10,6 +10,9 @@ import { STORAGE_USAGE, type Storage, readBuffer } from './storage.ts'
 /** Uniforms of a call lie at multiples of this (minUniformBufferOffsetAlignment is at most 256). */
 const UNIFORM_STRIDE = 256
 
+/** In the order in which they are made: the loss head before the activations, which can share its memory. */
+const MEMORY_CLASSES: readonly MemoryClass[] = ['weights', 'adapter', 'optimizer', 'batch', 'head', 'activations']
+
 interface Dispatch {
   readonly pipeline: GPUComputePipeline
   readonly storage: GPUBindGroup
@@ -31,7 +34,8 @@ interface LiveField {
   readonly source: Dim
 }
 
-/** Bytes by class. `plan` counts what `allocate` will create, before it does. */
+/** Bytes by class: what will be created, before it is. A buffer that serves several classes, one after the other, counts for the first of
+ * `MEMORY_CLASSES` with what that needs, and for a later one with what it needs beyond. */
 export type PlannedBytes = Readonly<Record<MemoryClass, number>>
 
 export interface GraphSpec {
@@ -44,7 +48,7 @@ export interface GraphSpec {
 /** What a set of graphs needs, known before anything is allocated. */
 export class SessionPlan {
   readonly plans: readonly Plan[]
-  /** Bytes of each buffer that tensors share, and whose they are. */
+  /** Bytes of each buffer that tensors share, and the first class that needs all of it. */
   readonly arena: readonly number[]
   readonly arenaMemory: readonly MemoryClass[]
   readonly storages: ReadonlySet<Storage>
@@ -63,13 +67,22 @@ export class SessionPlan {
     const storages = new Set<Storage>(extra)
     for (const p of this.plans) for (const s of p.storages) storages.add(s)
     for (const s of storages) bytes[s.memory] += s.bytes
-    // An arena buffer counts for the class of the first plan's slot that lies there.
     const indexes = this.plans.map(arenaIndex)
-    this.arenaMemory = this.arena.map((size, a) => {
-      const p = indexes.findIndex((index) => index.includes(a))
-      const { memory } = this.plans[p].slots[indexes[p].indexOf(a)]
-      bytes[memory] += size
-      return memory
+    this.arenaMemory = this.arena.map((_, a) => {
+      const needs = new Map<MemoryClass, number>()
+      this.plans.forEach(({ slots }, p) => {
+        for (const [memory, size] of slots[indexes[p].indexOf(a)]?.needs ?? []) needs.set(memory, Math.max(size, needs.get(memory) ?? 0))
+      })
+      let counted = 0
+      let owner: MemoryClass = 'activations'
+      for (const memory of MEMORY_CLASSES) {
+        const more = (needs.get(memory) ?? 0) - counted
+        if (more <= 0) continue
+        bytes[memory] += more
+        counted += more
+        owner = memory
+      }
+      return owner
     })
     this.storages = storages
     bytes.batch += staging + specs.reduce((n, s) => n + uniformBytes(s.graph), 0)
@@ -80,7 +93,6 @@ export class SessionPlan {
 const uniformBytes = (g: Graph): number => Math.max(1, g.calls.length) * UNIFORM_STRIDE
 
 type Within = (memory: MemoryClass, make: () => readonly GPUBuffer[] | Promise<readonly GPUBuffer[]>) => unknown
-const MEMORY_CLASSES: readonly MemoryClass[] = ['weights', 'adapter', 'optimizer', 'batch', 'head', 'activations']
 
 export class Session {
   private constructor(
