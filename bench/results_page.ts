@@ -187,8 +187,20 @@ function generationText(rows: readonly Row[]): string | null {
           `- Of that, dispatches take ${floor.ms.toFixed(1)} of ${decode.ms.toFixed(1)} ms: a model of as many layers with next to no weights takes that.`,
         ]
       : []),
+    ...(floor ? decodeByBase(rows, floor.ms) : []),
     ...(packed ? [`- A new token with packed products of whole numbers: ${packed.tokens_per_s!.toFixed(1)} a second.`] : []),
   ].join('\n')
+}
+
+/** What is above the floor, by how many bytes of weights are read: about the same a megabyte where reading them is the limit. */
+function decodeByBase(rows: readonly Row[], floor: number): string[] {
+  const bases = rows.filter((r) => r.case === 'smollm2-decode' && r.engine === 'etude')
+  if (bases.length < 2) return []
+  const each = bases.map((r) => {
+    const megabytesRead = r.gb_per_s! * r.ms
+    return `${r.base} ${r.ms.toFixed(0)} ms for ${megabytesRead.toFixed(0)} MB (${((1000 * (r.ms - floor)) / megabytesRead).toFixed(0)} µs a MB beyond dispatches)`
+  })
+  return [`- By what the weights are stored as: ${each.join(', ')}.`]
 }
 
 function memoryTable(rows: readonly Row[]): string | null {

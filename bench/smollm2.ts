@@ -51,7 +51,9 @@ export async function benchSmolLM2(
   const rows: Row[] = []
   if (wanted.includes(GENERATE))
     try {
-      const made = await benchGeneration(gpu, bundle, small, o.peak, rounds)
+      const made: Row[] = []
+      // The more bytes a weight has, the more a new token is reading alone.
+      for (const base of [small, 'f16', 'f32'] as const) made.push(...(await benchGeneration(gpu, bundle, base, o.peak, rounds)))
       for (const row of [...made, await benchDecodeFloor(gpu, config, rounds)]) {
         o.say(
           `${row.case}${row.engine === 'etude' ? '' : ` by ${row.engine}`}, base ${row.base!}: ${row.ms.toFixed(1)} ms, ${row.tokens_per_s!.toFixed(1)} tokens/s, ${String(row.dispatches)} dispatches`,

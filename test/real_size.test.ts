@@ -6,6 +6,7 @@ import { defaults } from '../src/options.ts'
 import { openBundle } from '../src/train/bundle.ts'
 import { BY_COST, planStep, stepOf } from '../src/train/policy.ts'
 import { randomModel } from '../src/train/random_model.ts'
+import { Programs } from '../src/train/generator.ts'
 import { type FixedPolicy, RUN_OPTIONS } from '../src/train/run_config.ts'
 import type { TrainStep } from '../src/train/step.ts'
 import { findMethod, TunableLayout } from '../src/train/tunable.ts'
@@ -14,10 +15,10 @@ import { target } from './gpu.ts'
 const lora = findMethod('lora')
 const run = { ...defaults(RUN_OPTIONS), batch: 1, seq: 512 }
 
-function layoutOf(name: string): TunableLayout {
+function layoutOf(name: string, tuned = true): TunableLayout {
   const config = JSON.parse(readFileSync(new URL(`configs/${name}.json`, import.meta.url), 'utf8')) as JsonObject
-  const o = { base: 'nf4', seed: 0, trainable: true, maxBindingSize: target.maxBindingSize, optim: 'adamw' } as const
-  return new TunableLayout(openBundle(randomModel(config, name)), lora, { ...defaults(lora.options), r: 8 }, o)
+  const o = { base: 'nf4', seed: 0, trainable: tuned, maxBindingSize: target.maxBindingSize, optim: 'adamw' } as const
+  return new TunableLayout(openBundle(randomModel(config, name)), tuned ? lora : null, tuned ? { ...defaults(lora.options), r: 8 } : {}, o)
 }
 const planned = (t: TunableLayout, policy: FixedPolicy, seq = 512): TrainStep => stepOf(t, { ...run, seq }, target, policy)
 const mb = (bytes: number): string => (bytes / 1e6).toFixed(1)
@@ -75,4 +76,15 @@ test.each([
   console.log(`SmolLM2-135M LoRA r=8 on ${name}: fast ${fast} dispatches at 1x128, lean ${lean} at 1x512`)
   expect(fast).toBeLessThanOrEqual(700)
   expect(lean).toBeLessThanOrEqual(950)
+})
+
+test.each([
+  ['this adapter', target, 213],
+  ['a GPU', { ...target, software: false, subgroup: 0, storageBuffers: 10 }, 152],
+  ['a GPU that shares out keys', { ...target, software: false, subgroup: 0, storageBuffers: 10 }, 182, 2048],
+])('dispatches of a new token of SmolLM2-135M on %s', (name, traits, most, capacity = 128) => {
+  const { specs } = new Programs(layoutOf('smollm2-135m', false), capacity, false, traits, false)
+  const calls = specs.find((s) => s.name === 'decode')!.graph.calls.length
+  console.log(`A new token of SmolLM2-135M on ${name}: ${calls} dispatches`)
+  expect(calls).toBeLessThanOrEqual(most)
 })

@@ -18,7 +18,8 @@ const rows: Row[] = [
   product('etude', 'q4_1', 42.5),
   { ...rateRow('smollm2-lora-1x128', 'etude', 3456, { batch: 1, seq: 128, base: 'keep', weights: 'real' }), tokens_per_s: 37 },
   { ...rateRow('smollm2-prefill', 'etude', 2133, { seq: 256, gflops: 28, percent_of_peak: 40 }), tokens_per_s: 120 },
-  { ...rateRow('smollm2-decode', 'etude', 50, { gb_per_s: 4, percent_of_peak: 50, dispatches: 243, submits: 1 }), tokens_per_s: 20 },
+  { ...rateRow('smollm2-decode', 'etude', 50, { gb_per_s: 4, percent_of_peak: 50, dispatches: 243, submits: 1, base: 'keep' }), tokens_per_s: 20 },
+  { ...rateRow('smollm2-decode', 'etude', 106, { gb_per_s: 5, dispatches: 243, base: 'f32' }), tokens_per_s: 9 },
   { ...rateRow('smollm2-decode-floor', 'etude', 6, { seq: 1 }), dispatches: 243, submits: 1 },
   { ...rateRow('smollm2-decode', 'etude-dot', 40, { gb_per_s: 5, percent_of_peak: 62 }), tokens_per_s: 25 },
   withoutTime('memory', {
@@ -68,6 +69,7 @@ test('figures, and what follows from them', () => {
     'A prompt of 256 tokens: 120 tokens/s, 28.0 GFLOP/s (40 % of the peak).',
     'A new token: 20.0 a second, 243 dispatches in one submit; its weights are read at 4.0 GB/s (50 % of a copy',
     'Of that, dispatches take 6.0 of 50.0 ms',
+    'By what the weights are stored as: keep 50 ms for 200 MB (220 µs a MB beyond dispatches), f32 106 ms for 530 MB (189 µs a MB beyond dispatches).',
     'A new token with packed products of whole numbers: 25.0 a second.',
     '3456',
     '| SmolLM2-135M, lean | 198 | 198 |',

@@ -43,8 +43,8 @@ describe.each(all)('$name', (kernel) => {
         // Reflection does not know subgroup matrices; the bindings are those without them.
         if (matrix) continue
         const bindings = activeBindings(kernel, flags)
-        // A second site is only there where the adapter has room for it.
-        expect(bindings.length, at).toBeLessThanOrEqual(flags.includes('two') ? 10 : 8)
+        // Calls that have become one may bind more: only where the adapter has room for it.
+        expect(bindings.length, at).toBeLessThanOrEqual(['two', 'append'].some((f) => flags.includes(f)) ? 10 : 8)
         const [storage, uniform] = new WgslReflect(wgsl).getBindGroups()
         const found = storage.flatMap((b, index) => (b ? [{ name: b.name, index, access: b.access === 'read' ? 'read' : 'write' }] : []))
         expect(found, at).toEqual(bindings)

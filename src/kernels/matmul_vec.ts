@@ -1,6 +1,7 @@
 /** @file Matmul family "vec": very few rows, as in token by token generation. Each weight is read once, at the speed of memory; no lane idles over
  * rows that are not there. See shaders/matmul_vec.wesl. */
 import { ceilDiv, defineKernel, grid1d } from '../gpu/kernel.ts'
+import { EPILOGUE_UNIFORMS, epilogueText, PAIR_BINDINGS, PAIR_FLAGS, PAIR_VARIANTS } from './matmul_epilogue.ts'
 import { MATMUL_BINDINGS, MATMUL_FLAGS, MATMUL_UNIFORMS, MATMUL_VARIANTS, type MatmulFlag } from './matmul_common.ts'
 import { isPacked, WEIGHT_FORMATS, type WeightFormat, weightFlag } from './weight_formats.ts'
 
@@ -11,23 +12,27 @@ export const VEC_ROWS = 4
 /** Formats that packed products can take: whole numbers of at most 8 bits. NF4's are codes. */
 export const DOT_FORMATS: readonly WeightFormat[] = WEIGHT_FORMATS.filter((f) => isPacked(f) && f !== 'nf4')
 
-type VecFlag = MatmulFlag | 'dot'
+type VecFlag = MatmulFlag | (typeof PAIR_FLAGS)[number] | 'dot' | 'norm' | 'one_plus'
 const VARIANTS: readonly (readonly VecFlag[])[] = [
   ...MATMUL_VARIANTS.filter((flags) => !flags.includes('layout_nn') && !flags.includes('layout_tn')),
   ...DOT_FORMATS.map(weightFlag).flatMap((w): VecFlag[][] => [
     [w, 'dot'],
     [w, 'dot', 'lora', 'residual', 'bias'],
   ]),
+  ...(['w_f32', 'w_q4_1'] as const).flatMap((w): VecFlag[][] => PAIR_VARIANTS.map((v) => [w, 'norm', ...v])),
+  ['w_q4_1', 'dot', 'norm', 'one_plus', 'paired', 'rope', 'append'],
 ]
 
-/** LANES threads share COLS columns, and take QUADS vec4s of K at a time. `dot`: products of whole numbers, where ROWS is 1 and QUADS 2. */
+/** LANES threads share COLS columns, and take QUADS vec4s of K at a time. `dot`: products of whole numbers, where ROWS is 1 and QUADS 2. `norm`: a's rows are
+ * multiplied by g [K] (`one_plus`: by 1 + g) and divided by sqrt(mean(a²) + eps), as normKernel does. `paired`: COLS is even. */
 export const matmulVecKernel = defineKernel({
   name: 'matmul_vec',
-  bindings: MATMUL_BINDINGS,
-  uniforms: MATMUL_UNIFORMS,
-  flags: [...MATMUL_FLAGS, 'dot'] satisfies VecFlag[],
+  bindings: { ...MATMUL_BINDINGS, ...PAIR_BINDINGS, g: { access: 'read', when: ['norm'] } },
+  uniforms: { ...MATMUL_UNIFORMS, ...EPILOGUE_UNIFORMS, eps: 'f32' },
+  flags: [...MATMUL_FLAGS, ...PAIR_FLAGS, 'dot', 'norm', 'one_plus'] satisfies VecFlag[],
   variants: VARIANTS,
   constants: { ROWS: 1, COLS: 4, LANES: 8, QUADS: 2 },
+  generate: (_, flags) => epilogueText(flags),
   grid: ({ N }, { COLS, LANES }) => grid1d(ceilDiv(N, (COLS * THREADS) / LANES)),
 })
 

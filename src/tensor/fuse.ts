@@ -5,6 +5,7 @@ import { appendKvKernel, ropeAppendKernel } from '../kernels/cached_attention.ts
 import { lowRankGradKernel } from '../kernels/low_rank_grad.ts'
 import { matmulSgkKernel } from '../kernels/matmul_sgk.ts'
 import { matmulTileKernel } from '../kernels/matmul_tile.ts'
+import { matmulVecKernel } from '../kernels/matmul_vec.ts'
 import { normGradKernel, normKernel } from '../kernels/norm.ts'
 import { projectKernel } from '../kernels/project.ts'
 import { ropeKernel } from '../kernels/rope.ts'
@@ -13,8 +14,13 @@ import type { Call, Graph, Tensor } from './graph.ts'
 import { movable, touched, withoutDead } from './rewrite.ts'
 import { root } from './plan.ts'
 
+/** What is read after the run stays as it is. */
+interface Traced {
+  readonly calls: readonly Call[]
+  readonly keep: ReadonlySet<Tensor>
+}
 /** The call in which `a` and the later `b` are done together, or null. */
-type Rule = (a: Call, b: Call, graph: Graph) => Call | null
+type Rule = (a: Call, b: Call, traced: Traced) => Call | null
 
 interface Pairing {
   readonly rule: Rule
@@ -62,18 +68,27 @@ const twoSites: Pairing = {
   },
 }
 
+/** Whether one call alone reads what `a` wrote to t, so that it need not be written. */
+function readOnce(t: Tensor, a: Call, { calls, keep }: Traced): boolean {
+  const memory = root(t)
+  if (memory.storage || [...keep].some((k) => root(k) === memory)) return false
+  return calls.filter((c) => c !== a && touched(c).reads.has(memory)).length === 1
+}
+
 const sgk = (c: Call): boolean => c.kernel === matmulSgkKernel
 const tile = (c: Call): boolean => c.kernel === matmulTileKernel && c.constants.SPLIT === 1
+const vec = (c: Call): boolean => c.kernel === matmulVecKernel
 const plainProduct = (c: Call): boolean =>
-  (sgk(c) || tile(c)) &&
+  (sgk(c) || tile(c) || vec(c)) &&
   c.uniforms.alpha === 1 &&
   c.uniforms.c_off === 0 &&
   !has(c, 'accumulate', 'residual', 'layout_tn', 'narrow', 'paired', 'ungate')
-const pairs = (c: Call): boolean => plainProduct(c) && !has(c, 'layout_nn') && (tile(c) || c.constants.V >= 2)
+const pairs = (c: Call): boolean => plainProduct(c) && !has(c, 'layout_nn') && (!sgk(c) || c.constants.V >= 2)
 /** Columns that a family keeps together: pairs may lie no closer. */
-const together = (c: Call): number => (sgk(c) ? c.constants.SUBGROUP : 4)
-/** In sgk a segment of the low-rank term may begin between the columns of a lane. */
-const between = (c: Call, yes: boolean): Call['constants'] => (sgk(c) ? { ...c.constants, SPLIT: yes ? 1 : 0 } : c.constants)
+const together = (c: Call): number => (sgk(c) ? c.constants.SUBGROUP : vec(c) ? 1 : 4)
+/** Sizes of a product that has pairs. In sgk a segment of the low-rank term may begin `between` the columns of a lane. */
+const forPairs = (c: Call, between: boolean): Call['constants'] =>
+  sgk(c) ? { ...c.constants, SPLIT: between ? 1 : 0 } : vec(c) ? { ...c.constants, COLS: Math.max(2, c.constants.COLS) } : c.constants
 const activationOf = (c: Call): string => ACTIVATION_NAMES.find((a) => c.flags.includes(a))!
 const size = (c: Call, field: string): number => Number(c.uniforms[field])
 const segmented = (c: Call): boolean => c.uniforms.seg0 !== 0xffffffff
@@ -89,7 +104,7 @@ const gated: Pairing = {
     return {
       ...a,
       flags: [...a.flags, 'paired', 'gated', activationOf(b)],
-      constants: between(a, segmented(a)),
+      constants: forPairs(a, segmented(a)),
       buffers: { ...a.buffers, act: b.buffers.out },
       uniforms: { ...a.uniforms, pair: half },
     }
@@ -100,11 +115,9 @@ const gated: Pairing = {
 const ungated: Pairing = {
   at: 'first',
   first: (c) => plainProduct(c) && has(c, 'layout_nn') && !has(c, 'bias'),
-  rule(a, b, { calls }) {
+  rule(a, b, traced) {
     if (b.kernel !== activationKernel || !has(b, 'grad') || !has(b, 'gated') || has(b, 'add') || b.buffers.dy !== a.buffers.c) return null
-    const memory = root(a.buffers.c)
-    const readers = calls.filter((c) => c !== a && touched(c).reads.has(memory))
-    if (readers.length !== 1 || size(a, 'ldc') !== size(a, 'N')) return null
+    if (!readOnce(a.buffers.c, a, traced) || size(a, 'ldc') !== size(a, 'N')) return null
     return {
       ...a,
       flags: [...a.flags, 'ungate', activationOf(b)],
@@ -127,7 +140,7 @@ const rotated: Pairing = {
     return {
       ...a,
       flags: [...a.flags, 'paired', 'rope'],
-      constants: between(a, segmented(a) && a.constants.V > 2),
+      constants: forPairs(a, segmented(a) && a.constants.V > 2),
       buffers: { ...a.buffers, positions: b.buffers.positions, inv_freq: b.buffers.inv_freq },
       uniforms: { ...a.uniforms, pair: size(b, 'half_dim'), rope_cols: size(b, 'heads') * head, mscale: b.uniforms.mscale },
     }
@@ -152,17 +165,53 @@ const appended: Pairing = {
   },
 }
 
-const PAIRINGS: readonly Pairing[] = [normAndProjection, twoSites, gated, ungated, rotated, appended]
+/** q | k | v, where the product turns them, and the new rows of the caches. */
+const turnedAndAppended: Pairing = {
+  at: 'first',
+  first: (c) => has(c, 'rope') && !has(c, 'append'),
+  rule(a, b) {
+    if (b.kernel !== appendKvKernel || root(b.buffers.qkv) !== root(a.buffers.c) || b.uniforms.tokens !== a.uniforms.M) return null
+    const [kvWidth, from] = [4 * size(b, 'kv_width'), 4 * size(b, 'k_from')]
+    if (size(a, 'rope_cols') !== from + kvWidth || size(a, 'ldc') !== 4 * size(b, 'width')) return null
+    const { k_cache, v_cache } = b.buffers
+    const { position, capacity } = b.uniforms
+    return {
+      ...a,
+      flags: [...a.flags, 'append'],
+      buffers: { ...a.buffers, k_cache, v_cache },
+      uniforms: { ...a.uniforms, kv_width: kvWidth, position, capacity },
+    }
+  },
+}
+
+/** A norm and the product of few rows that alone reads its result, which is then nowhere written: each team takes the row's mean square along. */
+const normed: Pairing = {
+  at: 'second',
+  first: (c) => c.kernel === normKernel && c.flags.every((f) => f === 'one_plus'),
+  rule(a, b, traced) {
+    if (!vec(b) || has(b, 'norm') || b.buffers.a !== a.buffers.out || !readOnce(b.buffers.a, a, traced)) return null
+    const width = 4 * size(a, 'width')
+    if (size(b, 'K') !== width || size(b, 'lda') !== width || b.uniforms.a_off !== 0) return null
+    return {
+      ...b,
+      flags: [...b.flags, 'norm', ...a.flags],
+      buffers: { ...b.buffers, a: a.buffers.x, g: a.buffers.weight },
+      uniforms: { ...b.uniforms, eps: a.uniforms.eps },
+    }
+  },
+}
+
+const PAIRINGS: readonly Pairing[] = [normAndProjection, twoSites, gated, ungated, rotated, turnedAndAppended, appended, normed]
 /** How many calls further a partner may stand. */
 const REACH = 24
 
-function pair(graph: Graph, { rule, at, first }: Pairing): void {
+function pair(graph: Graph, { rule, at, first }: Pairing, keep: ReadonlySet<Tensor>): void {
   const { calls } = graph
   for (let i = 0; i < calls.length; i++) {
     const a = calls[i]
     if (!first(a)) continue
     for (let j = i + 1; j < Math.min(calls.length, i + REACH); j++) {
-      const joint = rule(a, calls[j], graph)
+      const joint = rule(a, calls[j], { calls, keep })
       if (!joint || activeBindings(joint.kernel, joint.flags).length > (graph.target.storageBuffers ?? 8)) continue
       const between = calls.slice(i + 1, j)
       if (at === 'first' ? movable(calls[j], between) : movable(a, between)) {
@@ -178,8 +227,9 @@ function pair(graph: Graph, { rule, at, first }: Pairing): void {
 
 /** Rewrite the graph's calls in place: fewer dispatches, the same results. `keep`: tensors that are read after a run. */
 export function fuse(graph: Graph, keep: readonly Tensor[] = []): Graph {
-  for (const p of PAIRINGS) pair(graph, p)
-  const live = withoutDead(graph.calls, new Set(keep))
+  const kept = new Set(keep)
+  for (const p of PAIRINGS) pair(graph, p, kept)
+  const live = withoutDead(graph.calls, kept)
   graph.calls.splice(0, graph.calls.length, ...live)
   return graph
 }

@@ -134,7 +134,7 @@ export class Generator {
 
 /** The recorded programs: `first` (with a trained prompt), `read` (up to CHUNK tokens), `decode` (one token), and where packed
  * products are used `decode dot` (a token that was just chosen). */
-class Programs {
+export class Programs {
   readonly text = new ScalarInput(1)
   readonly rows = new ScalarInput(1)
   readonly position = new ScalarInput(0)
@@ -197,7 +197,7 @@ class Programs {
     const { config, family } = t.bundle
     const g = new Graph(target)
     const most = text + (withPrompt ? prompt : 0)
-    const rows = text === 1 ? 1 : this.rows
+    const rows = text === 1 ? 1 : withPrompt ? this.rows : this.text
     const net = new Network({
       graph: g,
       store: t.store,

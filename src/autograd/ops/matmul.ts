@@ -102,10 +102,15 @@ export function emitMatmul(m: MatmulCall): void {
     const how = [...flags, ...(vectors && whole ? (['a_vec4'] as const) : []), ...(choice.narrow ? (['narrow'] as const) : [])]
     graph.call(choice.kernel, buffers, { ...uniforms, ...NO_EPILOGUE }, { flags: how, constants: choice.constants })
   } else if ('dot' in choice)
-    graph.call(choice.kernel, buffers, uniforms, {
-      flags: [...flags, ...(choice.dot ? (['dot'] as const) : [])],
-      constants: choice.constants,
-    })
+    graph.call(
+      choice.kernel,
+      buffers,
+      { ...uniforms, ...NO_EPILOGUE, eps: 0 },
+      {
+        flags: [...flags, ...(choice.dot ? (['dot'] as const) : [])],
+        constants: choice.constants,
+      },
+    )
   else if ('matrix' in choice) {
     const tileFlags = [...flags, ...(vectors ? (['a_vec4'] as const) : []), ...choice.matrix]
     const { SPLIT } = choice.constants
