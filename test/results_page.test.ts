@@ -18,7 +18,10 @@ const rows: Row[] = [
   product('etude', 'q4_1', 42.5),
   { ...rateRow('smollm2-lora-1x128', 'etude', 3456, { batch: 1, seq: 128, base: 'keep', weights: 'real' }), tokens_per_s: 37 },
   { ...rateRow('smollm2-prefill', 'etude', 2133, { seq: 256, gflops: 28, percent_of_peak: 40 }), tokens_per_s: 120 },
-  { ...rateRow('smollm2-decode', 'etude', 50, { gb_per_s: 4, percent_of_peak: 50, dispatches: 243, submits: 1, base: 'keep' }), tokens_per_s: 20 },
+  {
+    ...rateRow('smollm2-decode', 'etude', 50, { gb_per_s: 4, percent_of_peak: 50, dispatches: 243, submits: 1, base: 'keep' }),
+    tokens_per_s: 20,
+  },
   { ...rateRow('smollm2-decode', 'etude', 106, { gb_per_s: 5, dispatches: 243, base: 'f32' }), tokens_per_s: 9 },
   { ...rateRow('smollm2-decode-floor', 'etude', 6, { seq: 1 }), dispatches: 243, submits: 1 },
   { ...rateRow('smollm2-decode', 'etude-dot', 40, { gb_per_s: 5, percent_of_peak: 62 }), tokens_per_s: 25 },
