@@ -22,6 +22,12 @@ test('on software adapters a small product compiles quickly and a large one runs
   expect(tile(256, 'nt', false)).toMatchObject({ constants: { TM: 16, V: 4, SINGLE: 1 } })
   expect(tile(256, 'nn', false)).toMatchObject({ constants: { TM: 16, V: 1, SINGLE: 0 } })
   expect(tile(256, 'nn', true)).toMatchObject({ constants: { TM: 16, V: 2, SINGLE: 0 } })
+  const four: TargetTraits = { ...software, subgroup: 4 }
+  for (const [layout, V] of [
+    ['nt', 4],
+    ['nn', 2],
+  ] as const)
+    expect(chooseMatmul(four, { ...shape, layout, M: 256, N: 576, K: 576 })).toMatchObject({ constants: { TM: 32, V, SUBGROUP: 4 } })
 })
 
 describe('subgroup matrices', () => {
