@@ -9,6 +9,7 @@ import { basename, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { benchTables } from './bench_table.mjs'
 import { ROOT, ensureBrowser, ensureDependencies, ensureVulkan, findLavapipe, findSwiftShader, probeAdapter, say } from './install.mjs'
+import { provenance } from './provenance.mjs'
 
 const PARTS = [
   'step',
@@ -23,11 +24,14 @@ const PARTS = [
   'smollm2-lora-4x256',
   'smollm2-lora-1x4096',
 ]
+/** Packages that are measured in the page. */
+const PEERS = ['@tensorflow/tfjs', '@jax-js/jax', 'onnxruntime-web']
 const SMOLLM2 = resolve(ROOT, '../shared/models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf')
 
 const USAGE = `usage: npm run bench [-- options]
   --only <part,part>   step (the bench model, beside the peers), matmul, adamw, smollm2 (SmolLM2-135M), sweep (cost by length, batch and rank), memory (planned and allocated),
                        generate (SmolLM2-135M: prefill and decode), one of SmolLM2's cases by its name, or smollm2-lora-1x4096 (minutes on a software adapter; only where it is asked for). Default: all else
+  --all                every part, smollm2-lora-1x4096 too
   --rounds <n>         measured rounds in which the engines take turns, 5 or more (default 7)
   --engines <a,b>      only these engines
   --node               without a browser, on Dawn in Node: for a GPU that no browser can reach. Peers are left out
@@ -44,6 +48,7 @@ function readOptions() {
     const { values } = parseArgs({
       options: {
         only: text,
+        all: { type: 'boolean' },
         rounds: text,
         engines: text,
         adapter: text,
@@ -59,7 +64,8 @@ function readOptions() {
     }
     const rounds = Number(values.rounds ?? 7)
     if (!Number.isInteger(rounds) || rounds < 5) throw new Error(`--rounds wants a whole number of 5 or more, not ${values.rounds}`)
-    const only = values.only?.split(',')
+    if (values.all && values.only) throw new Error('--all and --only exclude each other')
+    const only = values.all ? PARTS : values.only?.split(',')
     const unknown = only?.find((part) => !PARTS.includes(part))
     if (unknown !== undefined) throw new Error(`--only wants some of ${PARTS.join(', ')}, not ${unknown}`)
     if (values.model && !existsSync(values.model)) throw new Error(`--model: there is no ${values.model}`)
@@ -197,7 +203,10 @@ try {
   const machine = `${cpus()[0]?.model.trim() ?? process.arch}, ${cpus().length} threads, ${process.platform} ${process.arch}`
   process.stdout.write(`Machine: ${machine}\nAdapter: ${adapter}\nHost: ${host}\n\n${benchTables(rows)}\n`)
   for (const problem of problems) say(`PROBLEM: ${problem}`)
-  if (options.json) writeFileSync(options.json, `${JSON.stringify({ machine, adapter, host, rows }, null, 1)}\n`)
+  if (options.json) {
+    const report = { machine, adapter, host, ...provenance(options.node ? ['webgpu'] : PEERS), rounds: options.rounds, problems, rows }
+    writeFileSync(options.json, `${JSON.stringify(report, null, 1)}\n`)
+  }
   process.exitCode = problems.length > 0 ? 1 : 0
 } catch (error) {
   say(error instanceof Error ? error.message : String(error))

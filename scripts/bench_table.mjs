@@ -1,4 +1,4 @@
-/** @file The bench's rows as Markdown tables, for the terminal and for bench/results/*.md. */
+/** @file The bench's rows as Markdown tables, for the terminal. */
 
 const line = (cells) => `| ${cells.join(' | ')} |`
 const render = (head, body) => (body.length === 0 ? null : [line(head), line(head.map(() => '---')), ...body.map(line)].join('\n'))

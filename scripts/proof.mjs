@@ -4,11 +4,13 @@
  */
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { ROOT, ensureBrowser, ensureDependencies, ensureVulkan, probeAdapter, say } from './install.mjs'
+import { emptyFolder, WANTED } from './proof_folder.mjs'
+import { provenance } from './provenance.mjs'
 
 const RUN = { steps: 120, batch: 4, seq: 128, lr: 1e-3, r: 8, alpha: 16 }
 /** Most that the held-out loss may be at the end of the whole run. */
@@ -21,7 +23,7 @@ const USAGE = `usage: npm run proof [-- options]
   --python <path>  a Python with torch, transformers, peft and gguf (default: python3)
   --model <file>   SmolLM2-135M-Instruct.Q4_1.gguf (default: beside the checkout)
   --data <file>    devils-dictionary.sft.jsonl (default: beside the checkout)
-  --out <folder>   where files of the run go (default: .cache/proof)
+  --out <folder>   where files of the run go: an empty folder, or one of an earlier run, which is emptied (default: .cache/proof)
   --help           this text
 `
 
@@ -59,6 +61,16 @@ function run(what, command, args, { env = {}, capture = false } = {}) {
   return stdout
 }
 
+/** Throws where there is no such Python, or where it lacks what checks the adapter. */
+function checkPython(python) {
+  const { error, status, stderr } = spawnSync(python, ['-c', 'import torch, transformers, peft, gguf'], { encoding: 'utf8' })
+  if (error)
+    throw new Error(
+      `${python} ${error.code === 'ENOENT' ? 'is not there' : `does not start (${error.message})`}: name a Python with --python`,
+    )
+  if (status !== 0) throw new Error(`${python} lacks torch, transformers, peft or gguf: name another with --python\n${stderr}`)
+}
+
 /** Rows in the order that the studio splits as the reference did; the prompts that are watched. */
 async function prepare({ data, out, steps }) {
   const rows = JSON.parse(readFileSync(join(ROOT, 'test/golden/proof_rows.json'), 'utf8'))
@@ -66,10 +78,9 @@ async function prepare({ data, out, steps }) {
   if (createHash('sha256').update(content).digest('hex') !== rows.sha256)
     throw new Error(`${data} is not the file that test/golden/proof_rows.json was made for (${rows.file}, sha256 ${rows.sha256})`)
   const lines = content.toString('utf8').trimEnd().split('\n')
-  rmSync(out, { recursive: true, force: true })
-  mkdirSync(out, { recursive: true })
+  emptyFolder(out)
   const prompts = rows.held_out.slice(0, PROMPTS).map((i) => JSON.parse(lines[i]).instruction)
-  writeFileSync(join(out, 'wanted.json'), JSON.stringify({ run: { ...RUN, steps }, prompts }))
+  writeFileSync(join(out, WANTED), JSON.stringify({ run: { ...RUN, steps }, prompts }))
   writeFileSync(join(out, 'lines.json'), JSON.stringify(lines))
   run('ordering the rows', process.execPath, ['scripts/run.mjs', 'bench/proof_file.ts', join(out, 'lines.json'), join(out, 'rows.jsonl')])
 }
@@ -86,9 +97,7 @@ const { model, data, out, python, steps } = options
 try {
   ensureDependencies()
   for (const file of [model, data]) if (!existsSync(file)) throw new Error(`there is no ${file}: name one with --model and --data`)
-  const check = spawnSync(python, ['-c', 'import torch, transformers, peft, gguf'], { encoding: 'utf8' })
-  if (check.status !== 0)
-    throw new Error(`${python} lacks torch, transformers, peft or gguf: name another with --python\n${check.stderr ?? ''}`)
+  checkPython(python)
   const browser = ensureBrowser()
   const icd = ensureVulkan(browser).icd
   const { ensureChromiumOnLavapipe } = await import('../bench/chromium_lvp.mjs')
@@ -131,6 +140,7 @@ try {
   const adapter = (lavapipe && probeAdapter(icd)?.description) || made.adapter
   const machine = `${cpus()[0]?.model.trim() ?? process.arch}, ${cpus().length} threads, ${process.platform} ${process.arch}`
   const proof = {
+    ...provenance(),
     machine,
     model: 'SmolLM2-135M-Instruct (Q4_1)',
     data: 'The Devil’s Dictionary',
