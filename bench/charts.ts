@@ -4,12 +4,12 @@ const STYLE = `<style>
   text { font: 12px system-ui, sans-serif; fill: #1f2328 }
   .title { font-weight: 600; font-size: 14px } .soft { fill: #656d76 } .end { text-anchor: end } .middle { text-anchor: middle }
   .grid { stroke: #d1d9e0; stroke-width: 1 } .mark { stroke: #bc4c00; stroke-width: 1.5; stroke-dasharray: 4 3 } .markText { fill: #bc4c00 }
-  .s0 { fill: #0969da; stroke: #0969da } .s1 { fill: #8250df; stroke: #8250df } .s2 { fill: #1a7f37; stroke: #1a7f37 } .s3 { fill: #9a6700; stroke: #9a6700 } .s4 { fill: #818b98; stroke: #818b98 }
-  .bar { stroke: none } polyline { fill: none; stroke-width: 2 }
+  .s0 { fill: #0969da; stroke: #0969da } .s1 { fill: #8250df; stroke: #8250df } .s2 { fill: #1a7f37; stroke: #1a7f37 } .s3 { fill: #9a6700; stroke: #9a6700 } .s4 { fill: #818b98; stroke: #818b98 } .s5 { fill: #bf3989; stroke: #bf3989 }
+  .inside { fill: #ffffff } .bar { stroke: none } polyline { fill: none; stroke-width: 2 }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3 } .soft { fill: #9198a1 } .grid { stroke: #3d444d } .mark { stroke: #f0883e } .markText { fill: #f0883e }
-    .s0 { fill: #4493f8; stroke: #4493f8 } .s1 { fill: #ab7df8; stroke: #ab7df8 } .s2 { fill: #3fb950; stroke: #3fb950 } .s3 { fill: #d29922; stroke: #d29922 } .s4 { fill: #6e7681; stroke: #6e7681 }
-    polyline { fill: none }
+    .s0 { fill: #4493f8; stroke: #4493f8 } .s1 { fill: #ab7df8; stroke: #ab7df8 } .s2 { fill: #3fb950; stroke: #3fb950 } .s3 { fill: #d29922; stroke: #d29922 } .s4 { fill: #6e7681; stroke: #6e7681 } .s5 { fill: #db61a2; stroke: #db61a2 }
+    .inside { fill: #0d1117 } polyline { fill: none }
   }
 </style>`
 
@@ -28,11 +28,17 @@ export interface Bar {
   readonly value: number
   /** Written at its end. */
   readonly text: string
-  /** Colour, 0 to 4. */
+  /** Colour, 0 to 5. */
   readonly tone: number
   /** A gap and this heading come before it. */
   readonly heading?: string
 }
+/** Text after a bar that ends at `x`, or at its end where it would lie across the mark. Letters are about 6.5 wide. */
+function endText(content: string, x: number, mark: number | null, y: number): string {
+  const crosses = mark !== null && mark > x && mark < x + 10 + 6.5 * content.length
+  return crosses ? text(x - 6, y, content, 'inside end') : text(x + 6, y, content, 'soft')
+}
+
 /** Horizontal bars from 0. @param mark a value that all are held against, drawn as a line. */
 export function barChart(
   title: string,
@@ -54,7 +60,7 @@ export function barChart(
     body.push(
       `<rect x="${left}" y="${y + 2}" width="${n(Math.max(1, x(b.value) - left))}" height="${step - 5}" rx="2" class="bar s${b.tone}"/>`,
     )
-    body.push(text(x(b.value) + 6, y + 13, b.text, 'soft'))
+    body.push(endText(b.text, x(b.value), mark && x(mark.value), y + 13))
     y += step
   }
   if (mark) {
@@ -73,21 +79,25 @@ export interface Axis {
   readonly label: string
   readonly log: boolean
 }
-/** Values on an axis to which lines are drawn: every doubling, or five even steps. */
+/** Round values between two: about five even steps of 1, 2 or 5 times a power of ten. */
+function evenTicks(from: number, to: number): number[] {
+  const least = (to - from) / 6 || 1
+  const power = 10 ** Math.floor(Math.log10(least))
+  const step = power * ([1, 2, 5].find((x) => x * power >= least) ?? 10)
+  const first = Math.ceil(from / step)
+  return Array.from({ length: Math.floor(to / step) - first + 1 }, (_, i) => (first + i) * step)
+}
+/** Values on an axis to which lines are drawn: on a logarithmic one every doubling, or every few, unless there are too few of them. */
 function ticks(from: number, to: number, log: boolean): number[] {
-  if (log) {
-    const first = Math.floor(Math.log2(from))
-    const every = Math.ceil((Math.log2(to) - first) / 8) || 1
-    return Array.from({ length: Math.floor((Math.log2(to) - first) / every) + 1 }, (_, i) => 2 ** (first + i * every)).filter(
-      (t) => t >= from * 0.999,
-    )
-  }
-  return Array.from({ length: 6 }, (_, i) => from + ((to - from) * i) / 5)
+  if (!log || to / from < 4) return evenTicks(from, to)
+  const first = Math.ceil(Math.log2(from))
+  const every = Math.ceil((Math.log2(to) - first) / 8) || 1
+  return Array.from({ length: Math.floor((Math.log2(to) - first) / every) + 1 }, (_, i) => 2 ** (first + i * every))
 }
 
 /** Lines with a dot at each point; every y axis that is not logarithmic begins where the data does. */
 export function lineChart(title: string, lines: readonly Line[], xAxis: Axis, yAxis: Axis): string {
-  const [width, height, left, right, top, bottom] = [760, 320, 64, 150, 32, 44]
+  const [width, height, left, right, top, bottom] = [760, 336, 64, 150, 48, 44]
   const all = lines.flatMap((l) => l.points)
   const range = (at: 0 | 1): [number, number] => [Math.min(...all.map((p) => p[at])), Math.max(...all.map((p) => p[at]))]
   const scale = ([from, to]: [number, number], log: boolean, a: number, b: number) => {
@@ -99,19 +109,20 @@ export function lineChart(title: string, lines: readonly Line[], xAxis: Axis, yA
   const x = scale(xs, xAxis.log, left, width - right)
   const y = scale(ys, yAxis.log, height - bottom, top)
   const body: string[] = []
-  const label = (v: number): string => (v >= 100 || Number.isInteger(v) ? String(Math.round(v)) : v >= 10 ? v.toFixed(1) : v.toFixed(2))
-  for (const t of ticks(...ys, yAxis.log)) {
+  const [xTicks, yTicks] = [ticks(...xs, xAxis.log), ticks(...ys, yAxis.log)]
+  const label = (v: number, all: readonly number[]): string => v.toFixed(all.every(Number.isInteger) ? 0 : v >= 10 ? 1 : 2)
+  for (const t of yTicks) {
     body.push(`<line x1="${left}" y1="${n(y(t))}" x2="${width - right}" y2="${n(y(t))}" class="grid"/>`)
-    body.push(text(left - 8, y(t) + 4, label(t), 'soft end'))
+    body.push(text(left - 8, y(t) + 4, label(t, yTicks), 'soft end'))
   }
-  for (const t of ticks(...xs, xAxis.log)) body.push(text(x(t), height - bottom + 18, label(t), 'soft middle'))
+  for (const t of xTicks) body.push(text(x(t), height - bottom + 18, label(t, xTicks), 'soft middle'))
   body.push(text((left + width - right) / 2, height - 8, xAxis.label, 'soft middle'))
-  body.push(text(width - right + 12, top + 4, yAxis.label, 'soft'))
+  body.push(text(left - 8, top - 12, yAxis.label, 'soft end'))
   lines.forEach(({ name, points, tone }, i) => {
     body.push(`<polyline points="${points.map(([a, b]) => `${n(x(a))},${n(y(b))}`).join(' ')}" class="s${tone}" style="fill:none"/>`)
     for (const [a, b] of points) body.push(`<circle cx="${n(x(a))}" cy="${n(y(b))}" r="3" class="s${tone}"/>`)
-    body.push(`<rect x="${width - right + 12}" y="${top + 18 + i * 20}" width="10" height="10" class="bar s${tone}"/>`)
-    body.push(text(width - right + 28, top + 27 + i * 20, name))
+    body.push(`<rect x="${width - right + 12}" y="${top + i * 20}" width="10" height="10" class="bar s${tone}"/>`)
+    body.push(text(width - right + 28, top + 9 + i * 20, name))
   })
   return svg(width, height, title, body)
 }

@@ -1,9 +1,13 @@
 /** @file What `npm run proof` writes (bench/results/proof.json), and its section of the results page. Pure. */
 import { lineChart } from './charts.ts'
+import { measuredText } from './page/head.ts'
 
 export interface Proof {
   readonly machine: string
   readonly adapter: string
+  /** Day of the run, and the commit that was run; absent in files from before they were written. */
+  readonly date?: string
+  readonly commit?: string
   readonly model: string
   readonly data: string
   /** Ran through the studio with exactly these. */
@@ -33,7 +37,10 @@ export interface Proof {
   }
 }
 
-/** The same run by PyTorch on a CPU: LoRA r = 8, alpha = 16 on all linear layers, AdamW 1e-3, 4 rows a step, the same rows held out. */
+/**
+ * The same run by PyTorch and PEFT on a CPU, a reference that came with the model's and the data's reference material and is not run again by `npm run proof`:
+ * LoRA r = 8, alpha = 16 on all linear layers, AdamW 1e-3, 4 rows a step, the same rows held out and the others in the same order (test/golden/proof_rows.json).
+ */
 export const PYTORCH = [
   { step: 0, loss: 4.531 },
   { step: 30, loss: 3.707 },
@@ -57,8 +64,8 @@ export function proofSection(p: Proof, files: Map<string, string>): string[] {
     lineChart(
       'Held-out loss, nats a token',
       [
-        { name: 'Etude, in the tab', points: points(p.evals), tone: 0 },
         { name: 'PyTorch, CPU', points: points(shown), tone: 4 },
+        { name: 'Etude, in the tab', points: points(p.evals), tone: 0 },
       ],
       { label: 'optimizer steps', log: false },
       { label: 'loss', log: false },
@@ -70,7 +77,7 @@ export function proofSection(p: Proof, files: Map<string, string>): string[] {
     '## A real model, tuned in the tab',
     '',
     `${p.model}, ${p.data}: LoRA r = ${run.r}, alpha = ${run.alpha} on all linear layers, AdamW ${run.lr}, ${run.steps} steps of ${run.batch} rows cut at ${run.seq} tokens, in the studio`,
-    `(${p.machine}; ${p.adapter}), ${(p.ms_per_step / 1000).toFixed(1)} s a step, ${p.allocated} of GPU memory. 64 rows are held out; nothing of them is trained on.`,
+    `(${p.machine}; ${p.adapter}), ${(p.ms_per_step / 1000).toFixed(1)} s a step, ${p.allocated} allocated on the adapter. 64 rows are held out; nothing of them is trained on.${measuredText(p)}`,
     '',
     '![Held-out loss by step](results/proof.svg)',
     '',
@@ -78,9 +85,13 @@ export function proofSection(p: Proof, files: Map<string, string>): string[] {
     '| --: | --: | --: |',
     ...p.evals.map((e) => `| ${e.step} | ${e.loss.toFixed(3)} | ${shown.find((r) => r.step === e.step)?.loss.toFixed(3) ?? ''} |`),
     '',
+    'Etude’s column is measured by `npm run proof`. PyTorch’s is a reference run of PyTorch and PEFT on a CPU (float32, the same weights dequantised, the same settings and rows in the same',
+    'order) that came with the reference material of the model and is not repeated here. Each side draws its own first A of the adapter, so that after step 0 the losses are near each',
+    'other and not equal; with the same first adapter they agree to 3e-4 ([seven runs, step by step](../README.md#check-the-claims)).',
+    '',
     `The exported adapter, loaded by PEFT over the dequantised model (${versions.join(', ')}, float32): on ${peft.prompts} held-out prompts its logits differ from ours by at most`,
     `${peft.max_logit_difference.toExponential(1)} (tolerance ${peft.tolerance}; the largest logit is ${peft.largest_logit.toFixed(1)}), and its held-out loss is ${peft.loss_after.toFixed(4)} (${peft.loss_before.toFixed(4)} without the adapter).`,
-    'Both sides compute with the same 4-bit values: what differs is the order of float32 sums.',
+    'Here both sides compute with the same adapter and the same 4-bit values: what differs is the order of float32 sums.',
     '',
     'Greedy answers to held-out prompts:',
     '',

@@ -2,7 +2,8 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Proof } from './proof_page.ts'
-import type { Report, Results } from './results_page.ts'
+import type { Report } from './page/report.ts'
+import type { Results } from './results_page.ts'
 
 export function readResults(folder = join(import.meta.dirname, 'results')): Results {
   const read = (name: string): unknown => JSON.parse(readFileSync(join(folder, name), 'utf8'))

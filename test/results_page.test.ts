@@ -1,6 +1,7 @@
 /** The results page against a report made here: every figure of it is found where it belongs, and charts are well-formed. */
 import { expect, test } from 'vitest'
 import { barChart, lineChart } from '../bench/charts.ts'
+import type { PageRow, Report } from '../bench/page/report.ts'
 import type { Proof } from '../bench/proof_page.ts'
 import { rateRow, type Row, withoutTime } from '../bench/report.ts'
 import { resultsPage } from '../bench/results_page.ts'
@@ -62,18 +63,26 @@ const proof: Proof = {
   },
 }
 const page = resultsPage({ reports: new Map([['box', { machine: 'a box', adapter: 'a GPU', rows }]]), proof })
+const textOf = (report: Partial<Report>): string =>
+  resultsPage({
+    reports: new Map([['box', { machine: 'a box, 2 threads', adapter: 'llvmpipe: Mesa', rows: [], ...report }]]),
+    proof: null,
+  }).get('results.md') ?? ''
 
 test('figures, and what follows from them', () => {
   const text = page.get('results.md') ?? ''
   for (const part of [
     'a box',
+    '## a GPU',
     '70.0 GFLOP/s',
-    '200 ms, 6.5 times as fast as jax-js (1300 ms, and its loss is wrong on this adapter: 63.00 instead of 7.00)',
+    '200 ms, 6.5 times as fast as jax-js (1300 ms), whose loss is wrong on this adapter: 63.00 instead of 7.00; 7.5 times as fast as TensorFlow.js (1500 ms), the fastest whose loss is right.',
     'A prompt of 256 tokens: 120 tokens/s, 28.0 GFLOP/s (40 % of the peak).',
-    'A new token: 20.0 a second, 243 dispatches in one submit; its weights are read at 4.0 GB/s (50 % of a copy',
-    'Of that, dispatches take 6.0 of 50.0 ms',
-    'By what the weights are stored as: keep 50 ms for 200 MB (220 µs a MB beyond dispatches), f32 106 ms for 530 MB (189 µs a MB beyond dispatches).',
-    'A new token with packed products of whole numbers: 25.0 a second.',
+    'A new token: 20.0 a second, 50.0 ms each, 243 dispatches in one submit; its weights are read at 4.0 GB/s (50 % of a copy',
+    'takes 6.0 ms a token: that is what the dispatches take, 12 % of the token above',
+    '| keep | 50.0 | 200 | 44.0 | 220 | 50 |',
+    '| f32 | 106.0 | 530 | 100.0 | 189 | – |',
+    'weights limit a token here, not dispatches',
+    'a new token takes 40.0 ms instead of 50.0.',
     '3456',
     '| SmolLM2-135M, lean | 198 | 198 |',
   ])
@@ -87,6 +96,75 @@ test('every chart that the page shows is made, and nothing else', () => {
   const shown = [...(page.get('results.md') ?? '').matchAll(/\]\((results\/[^)]+)\)/g)].map((m) => m[1])
   expect(shown.sort()).toEqual([...page.keys()].filter((k) => k !== 'results.md').sort())
   expect(page.get('results/box-roofline.svg')).toContain('42.5 (61 %)')
+})
+
+test('goals are read off the adapter that they are set for', () => {
+  const product = (dtype: string, gflops: number): Row =>
+    rateRow('matmul', 'etude', 1, { m: 256, n: 576, k: 576, layout: 'nt', dtype, gflops })
+  const measured = [product('f32', 30), product('f32', 24.9), product('q4_k', 36), product('q8_0', 20)]
+  const text = textOf({ rows: measured })
+  expect(text).toMatch(/f32 products of layers at 256 rows.*24\.9 to 30\.0 GFLOP\/s \| \*\*no\*\*/)
+  expect(text).toMatch(/the same with 4-bit weights.*36\.0 GFLOP\/s \| yes/)
+  expect(text).toMatch(/A LoRA step.*not measured/)
+  expect(textOf({ rows: measured, machine: 'a box, 16 threads' })).toMatch(/f32 products of layers at 256 rows.*not measured/)
+  expect(textOf({ rows: measured, adapter: 'SwiftShader' })).toMatch(/f32 products of layers at 256 rows.*not measured/)
+  expect(text).toContain('## Software adapter lavapipe (2 CPU threads)')
+  expect(text).toContain('no figure below is a GPU’s')
+})
+
+test('what bounds the LoRA step: its arithmetic at the rates of plain products, and at the peak', () => {
+  const plain = (gflops: number): Row => rateRow('matmul', 'etude', 1, { m: 512, n: 256, k: 256, layout: 'nn', dtype: 'f32', gflops })
+  const measured = [rows[0], plain(35), plain(40), { ...step('etude', 400), gflop: 7 }, step('tfjs', 1600)]
+  expect(textOf({ rows: measured })).toContain(
+    'reach 35.0 to 40.0 GFLOP/s on their own; at that rate the step’s arithmetic takes 175 to 200 ms, 8.0 to 9.1 times as fast as TensorFlow.js, and the measured step takes 2.0 to 2.3 times that; at the peak of multiply-adds it takes 100 ms, 16.0 times as fast',
+  )
+})
+
+test('ladders, the forward pass, PyTorch, and what a file says of itself are shown where they are there', () => {
+  const attention = (engine: string, ms: number, gflops: number): PageRow => ({
+    ...rateRow('attention', engine, ms, { gflops, percent_of_peak: gflops / 0.7, seq: 1024 }),
+    pass: 'dkv',
+    rounds: 7,
+  })
+  const bytes = (name: string, engine: string, ms: number, gb_per_s: number): Row =>
+    rateRow(name, engine, ms, { n: 4194304, gb_per_s, percent_of_peak: gb_per_s / 0.08 })
+  const lora = (engine: string, base: string, ms: number): Row =>
+    rateRow('smollm2-lora-1x128', engine, ms, { batch: 1, seq: 128, base, weights: 'real' })
+  const text = textOf({
+    date: '2026-01-02',
+    commit: 'abc1234',
+    rounds: 7,
+    versions: { '@jax-js/jax': '0.1.25' },
+    problems: ['lora step: first losses differ'],
+    torch: 'a GPU; torch 2.13.0',
+    rows: [
+      ...rows.slice(0, 2),
+      attention('naive', 40, 2),
+      attention('etude-tile', 10, 8),
+      attention('etude', 4, 20),
+      bytes('adamw', 'naive', 20, 5),
+      bytes('adamw', 'etude', 10, 10),
+      rateRow('forward', 'etude', 50, { gflops: 40, percent_of_peak: 57, first_loss: 7 }),
+      rateRow('forward', 'onnxruntime-web', 400, { gflops: 5, percent_of_peak: 7, first_loss: 7 }),
+      rateRow('tuning', 'etude', 2500, {}),
+      lora('etude', 'keep', 1500),
+      lora('torch', 'f32', 3000),
+      lora('torch', 'bf16', 750),
+    ],
+  })
+  for (const part of [
+    '| attention, gradient by k and v, 1024 tokens | 2.0 | 8.0 | 20.0 | 29 | 10.0 |',
+    '| the optimizer (norm, clip, AdamW), 4,194,304 parameters | 5.0 | 10.0 | 125 | 2.0 |',
+    'can pass 100 %',
+    '| onnxruntime-web | 400.0 | 5.0 | 7 | 8.0 | 7.0000 |',
+    'by PyTorch, Transformers and PEFT (a GPU; torch 2.13.0)',
+    '| 1×128, base keep | 1500 | 3000 | 2.0 | 750 | 0.5 |',
+    'Measured on 2026-01-02 at commit abc1234, with jax-js 0.1.25.',
+    'rounds: 7 (kernels)',
+    'Tuning took 2.5 s.',
+    '- lora step: first losses differ',
+  ])
+    expect(text).toContain(part)
 })
 
 test('charts escape text, stay within their frame, and put larger values further out', () => {
