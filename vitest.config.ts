@@ -1,13 +1,15 @@
+import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
-/** One process and one thread: the tests share a GPU device, and a Dawn instance may only be made once. */
+/** Processes, as a Dawn instance may only be made once in one: each keeps its GPU device for all of its files. A software driver compiles on one core: two
+ * processes keep two busy. */
 export default defineConfig({
   test: {
     include: ['src/**/*.test.{ts,tsx}', 'test/**/*.test.ts'],
     setupFiles: ['test/setup.ts'],
+    pool: 'forks',
     isolate: false,
-    fileParallelism: false,
-    maxWorkers: 1,
+    maxWorkers: Math.min(2, availableParallelism()),
     testTimeout: 300_000,
   },
 })

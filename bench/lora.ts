@@ -38,7 +38,7 @@ function randomBatch({ batch, seq }: LoraCase, vocabSize: number, seed: number):
 export const TRAINING = {
   clip: 1,
   weight_decay: 0,
-  checkpoint_dtype: 'f32',
+  activation_dtype: 'f32',
   lr: 1e-4,
   schedule: 'constant',
   warmup: 0,
