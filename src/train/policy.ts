@@ -1,4 +1,5 @@
 /** @file Which activations a run keeps, which it computes again, and the choice between them by what fits. */
+import { OptionError } from '../errors.ts'
 import type { GpuTraits } from '../gpu/device.ts'
 import type { TargetTraits } from '../tensor/graph.ts'
 import type { FixedPolicy, RunOptions } from './run_config.ts'
@@ -31,7 +32,7 @@ function formsOf(policy: FixedPolicy, half: boolean): Keeping[] {
   }
 }
 
-export type PolicyOptions = StepOptions & Pick<RunOptions, 'policy' | 'activation_dtype'>
+export type PolicyOptions = StepOptions & Pick<RunOptions, 'policy' | 'activation_dtype'> & Partial<Pick<RunOptions, 'pack'>>
 
 /** The step under one policy. */
 export function stepOf(t: Tunable, run: PolicyOptions, target: TargetTraits, policy: FixedPolicy): TrainStep {
@@ -44,8 +45,15 @@ export function stepOf(t: Tunable, run: PolicyOptions, target: TargetTraits, pol
 /** From what costs least time to what costs most. */
 export const BY_COST = ['fast', 'recompute', 'checkpoint', 'lean'] as const
 
-/** The step of a run: under its policy, or for `auto` under the first whose plan fits `budget` bytes with every activation in one binding (the leanest, if none does). */
+/** The step of a run: under its policy, or for `auto` under the first whose plan fits `budget` bytes with every activation in one binding (the leanest, if none does).
+ * Throws OptionError for options that do not go together. */
 export function planStep(t: Tunable, run: PolicyOptions, target: TargetTraits, budget: number): TrainStep {
+  if (run.pack && t.adapter?.virtualTokens)
+    throw new OptionError('virtual tokens cannot stand before packed rows', {
+      where: 'pack',
+      why: 'they are put before a sequence, and only its first row would see them',
+      fix: 'Turn packing off, or choose another method',
+    })
   if (run.policy !== 'auto') return stepOf(t, run, target, run.policy)
   let step: TrainStep | null = null
   for (const policy of BY_COST) {
