@@ -1,15 +1,13 @@
-import { availableParallelism } from 'node:os'
 import { defineConfig } from 'vitest/config'
 
-/** Processes, as a Dawn instance may only be made once in one: each keeps its GPU device for all of its files. A software driver compiles on one core: two
- * processes keep two busy. */
+/** One process and one thread: the tests share a GPU device, and a Dawn instance may only be made once. */
 export default defineConfig({
   test: {
     include: ['src/**/*.test.{ts,tsx}', 'test/**/*.test.ts'],
     setupFiles: ['test/setup.ts'],
-    pool: 'forks',
     isolate: false,
-    maxWorkers: Math.min(2, availableParallelism()),
+    fileParallelism: false,
+    maxWorkers: 1,
     testTimeout: 300_000,
   },
 })
