@@ -29,7 +29,16 @@ const STAGES = {
   // The other software driver: kernels, ops, methods and whole runs must not lean on what one driver happens to do. SmolLM2's run takes minutes there.
   swiftshader: {
     argv: (report) => [
-      ...vitest(report, 'src/kernels', 'src/autograd', 'src/objectives', 'src/tensor/fuse', 'src/peft', 'src/models', 'test/trajectories.test.ts'),
+      ...vitest(
+        report,
+        'src/kernels',
+        'src/autograd',
+        'src/objectives',
+        'src/tensor/fuse',
+        'src/peft',
+        'src/models',
+        'test/trajectories.test.ts',
+      ),
       '-t',
       // What is left out runs on lavapipe: a real model, and the ways of recomputing activations, which share their kernels.
       '^(?!.*(smollm2|, recompute|, lean|checkpoint, f16))',
