@@ -108,7 +108,7 @@ export async function create(weights: Weights, method: Method, gpu?: Gpu): Promi
     clip: 0,
     weight_decay: 0,
     policy: 'fast',
-    checkpoint_dtype: 'f32',
+    activation_dtype: 'f32',
     lr: ADAMW.lr,
     schedule: 'constant',
     warmup: 0,

@@ -15,6 +15,9 @@ const PARTS = [
   'step',
   'matmul',
   'adamw',
+  'attention',
+  'norm',
+  'cross-entropy',
   'smollm2',
   'sweep',
   'memory',
@@ -29,7 +32,7 @@ const PEERS = ['@tensorflow/tfjs', '@jax-js/jax', 'onnxruntime-web']
 const SMOLLM2 = resolve(ROOT, '../shared/models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf')
 
 const USAGE = `usage: npm run bench [-- options]
-  --only <part,part>   step (the bench model, beside the peers), matmul, adamw, smollm2 (SmolLM2-135M), sweep (cost by length, batch and rank), memory (planned and allocated),
+  --only <part,part>   step (the bench model, beside the peers), matmul, adamw, attention, norm, cross-entropy, smollm2 (SmolLM2-135M), sweep (cost by length, batch and rank), memory (planned and allocated),
                        generate (SmolLM2-135M: prefill and decode), one of SmolLM2's cases by its name, or smollm2-lora-1x4096 (minutes on a software adapter; only where it is asked for). Default: all else
   --all                every part, smollm2-lora-1x4096 too
   --rounds <n>         measured rounds in which the engines take turns, 5 or more (default 7)
