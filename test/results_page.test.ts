@@ -1,7 +1,7 @@
 /** The results page against a report made here: every figure of it is found where it belongs, and charts are well-formed. */
 import { expect, test } from 'vitest'
 import { barChart, lineChart } from '../bench/charts.ts'
-import type { PageRow, Report } from '../bench/page/report.ts'
+import type { Report } from '../bench/page/report.ts'
 import type { Proof } from '../bench/proof_page.ts'
 import { rateRow, type Row, withoutTime } from '../bench/report.ts'
 import { resultsPage } from '../bench/results_page.ts'
@@ -81,7 +81,7 @@ test('figures, and what follows from them', () => {
     'takes 6.0 ms a token: that is what the dispatches take, 12 % of the token above',
     '| keep | 50.0 | 200 | 44.0 | 220 | 50 |',
     '| f32 | 106.0 | 530 | 100.0 | 189 | – |',
-    'weights limit a token here, not dispatches',
+    'Weights limit a token here, not dispatches.',
     'a new token takes 40.0 ms instead of 50.0.',
     '3456',
     '| SmolLM2-135M, lean | 198 | 198 |',
@@ -121,11 +121,17 @@ test('what bounds the LoRA step: its arithmetic at the rates of plain products, 
 })
 
 test('ladders, the forward pass, PyTorch, and what a file says of itself are shown where they are there', () => {
-  const attention = (engine: string, ms: number, gflops: number): PageRow => ({
-    ...rateRow('attention', engine, ms, { gflops, percent_of_peak: gflops / 0.7, seq: 1024 }),
-    pass: 'dkv',
-    rounds: 7,
-  })
+  const attention = (engine: string, ms: number, gflops: number): Row =>
+    rateRow('attention', engine, ms, {
+      gflops,
+      percent_of_peak: gflops / 0.7,
+      seq: 1024,
+      heads: 9,
+      kv_heads: 3,
+      head_dim: 64,
+      pass: 'dkv',
+      rounds: 7,
+    })
   const bytes = (name: string, engine: string, ms: number, gb_per_s: number): Row =>
     rateRow(name, engine, ms, { n: 4194304, gb_per_s, percent_of_peak: gb_per_s / 0.08 })
   const lora = (engine: string, base: string, ms: number): Row =>
@@ -146,7 +152,7 @@ test('ladders, the forward pass, PyTorch, and what a file says of itself are sho
       bytes('adamw', 'etude', 10, 10),
       rateRow('forward', 'etude', 50, { gflops: 40, percent_of_peak: 57, first_loss: 7 }),
       rateRow('forward', 'onnxruntime-web', 400, { gflops: 5, percent_of_peak: 7, first_loss: 7 }),
-      rateRow('tuning', 'etude', 2500, {}),
+      rateRow('tuning', 'etude', 2500, { choices: { 'nt floats': 'tile 64×64×16' }, notes: ['a path is off'] }),
       lora('etude', 'keep', 1500),
       lora('torch', 'f32', 3000),
       lora('torch', 'bf16', 750),
@@ -154,14 +160,16 @@ test('ladders, the forward pass, PyTorch, and what a file says of itself are sho
   })
   for (const part of [
     '| attention, gradient by k and v, 1024 tokens | 2.0 | 8.0 | 20.0 | 29 | 10.0 |',
-    '| the optimizer (norm, clip, AdamW), 4,194,304 parameters | 5.0 | 10.0 | 125 | 2.0 |',
+    '| optimizer step (norm, clip, AdamW), 4,194,304 parameters | 5.0 | 10.0 | 125 | 2.0 |',
     'can pass 100 %',
+    'GFLOP/s, 9 heads of q on 3 of k and v, each 64 wide:',
     '| onnxruntime-web | 400.0 | 5.0 | 7 | 8.0 | 7.0000 |',
     'by PyTorch, Transformers and PEFT (a GPU; torch 2.13.0)',
     '| 1×128, base keep | 1500 | 3000 | 2.0 | 750 | 0.5 |',
     'Measured on 2026-01-02 at commit abc1234, with jax-js 0.1.25.',
     'rounds: 7 (kernels)',
-    'Tuning took 2.5 s.',
+    'Tuned in 2.5 s: nt floats by tile 64×64×16.',
+    'a path is off',
     '- lora step: first losses differ',
   ])
     expect(text).toContain(part)

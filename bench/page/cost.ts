@@ -1,8 +1,9 @@
 /** @file What a step costs as it grows: by length, by rows, by rank. */
 import { lineChart } from '../charts.ts'
-import { caseOf, type PageRow, type Part } from './report.ts'
+import type { Row } from '../report.ts'
+import { caseOf, type Part } from './report.ts'
 
-function sweepChart(rows: readonly PageRow[], name: string, axis: string, of: (r: PageRow) => number): string | null {
+function sweepChart(rows: readonly Row[], name: string, axis: string, of: (r: Row) => number): string | null {
   const points = caseOf(rows, name).map((r) => [of(r), r.ms] as const)
   if (points.length < 2) return null
   return lineChart(
@@ -14,7 +15,7 @@ function sweepChart(rows: readonly PageRow[], name: string, axis: string, of: (r
 }
 
 export function costPart({ rows, picture }: Part): string[] {
-  const sweep = (name: string, alt: string, axis: string, of: (r: PageRow) => number): string[] =>
+  const sweep = (name: string, alt: string, axis: string, of: (r: Row) => number): string[] =>
     picture(name, alt, sweepChart(rows, `sweep-${name}`, axis, of))
   return [
     ...sweep('sequence', 'Step time by tokens of a row', 'tokens of a row', (r) => r.seq!),

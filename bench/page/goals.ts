@@ -1,8 +1,9 @@
 /** @file The goals of speed, memory and quality, and what the measurements say of each: the head of the results page. */
 import type { Proof } from '../proof_page.ts'
+import type { Row } from '../report.ts'
 import { NONE, range, table } from './markdown.ts'
 import { standingOf } from './peers.ts'
-import { nameOf, type PageRow, type Report, softwareOf, threadsOf, isLayer } from './report.ts'
+import { isLayer, nameOf, type Report, rowsOf, softwareOf, threadsOf } from './report.ts'
 
 interface Reached {
   readonly text: string
@@ -12,17 +13,19 @@ interface Goal {
   readonly goal: string
   /** The adapter that the goal is set for. */
   readonly on: 'lavapipe' | 'SwiftShader'
-  readonly find: (rows: readonly PageRow[]) => Reached | null
+  readonly find: (rows: readonly Row[]) => Reached | null
   readonly command: string
 }
 
 /** All products of layers in these formats are at least that fast. */
-const products = (wanted: (dtype: string) => boolean, least: number) => (rows: readonly PageRow[]) => {
-  const rates = rows.filter((r) => isLayer(r) && r.engine === 'etude' && wanted(r.dtype ?? '')).map((r) => r.gflops ?? 0)
+const products = (wanted: (dtype: string) => boolean, least: number) => (rows: readonly Row[]) => {
+  const rates = rows
+    .filter((r) => isLayer(r) && rowsOf(r) === 256 && r.engine === 'etude' && wanted(r.dtype ?? ''))
+    .map((r) => r.gflops ?? 0)
   return rates.length === 0 ? null : { text: `${range(rates)} GFLOP/s`, met: Math.min(...rates) >= least }
 }
 
-const lora = (least: number) => (rows: readonly PageRow[]) => {
+const lora = (least: number) => (rows: readonly Row[]) => {
   const standing = standingOf(rows, 'lora-step')
   if (!standing) return null
   const { own, fastest, right } = standing
@@ -37,12 +40,12 @@ const lora = (least: number) => (rows: readonly PageRow[]) => {
 }
 
 /** The slowest of Etude's rows of a case takes less than that many seconds. */
-const under = (name: string, seconds: number, show: (s: number) => string) => (rows: readonly PageRow[]) => {
+const under = (name: string, seconds: number, show: (s: number) => string) => (rows: readonly Row[]) => {
   const taken = rows.filter((r) => r.case === name && r.engine === 'etude').map((r) => r.ms / 1000)
   return taken.length === 0 ? null : { text: show(Math.max(...taken)), met: Math.max(...taken) < seconds }
 }
 
-const leanMemory = (model: string, most: number) => (rows: readonly PageRow[]) => {
+const leanMemory = (model: string, most: number) => (rows: readonly Row[]) => {
   const row = rows.find((r) => r.case === 'memory' && r.model === model && r.policy === 'lean')
   const bytes = row?.planned_bytes
   return typeof bytes === 'number' ? { text: `${(bytes / 1e6).toFixed(0)} MB`, met: bytes <= most * 1e6 } : null

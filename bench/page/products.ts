@@ -1,13 +1,17 @@
 /** @file Matrix products: each layer's from the naive kernel to the best, by weight format, and those that every engine can do. */
 import { type Bar, barChart } from '../charts.ts'
+import type { Row } from '../report.ts'
 import { grouped, NONE, number, table, times } from './markdown.ts'
-import { isLayer, isPeerProduct, nameOf, type PageRow, type Part, peakOf, toneOf } from './report.ts'
+import { isLayer, isPeerProduct, nameOf, type Part, peakOf, rowsOf, toneOf } from './report.ts'
 
 const LAYOUTS = { nt: 'forward', nn: 'gradient of the input', tn: 'gradient of the weight' } as const
-const passOf = (r: PageRow): string => LAYOUTS[r.layout!]
+const passOf = (r: Row): string => LAYOUTS[r.layout!]
+
+/** What is measured at 256 rows on every adapter; large GPUs are given more as well. */
+const atRows = (r: Row): string => (rowsOf(r) === 256 ? '' : `, ${rowsOf(r)} rows`)
 
 /** Features out × in of the layer that a product belongs to. */
-function layerOf({ layout, m, n, k }: PageRow): string {
+function layerOf({ layout, m, n, k }: Row): string {
   if (layout === 'tn') return `${m}×${n}`
   return layout === 'nt' ? `${n}×${k}` : `${k}×${n}`
 }
@@ -16,16 +20,16 @@ const barText = (rate: number, peak: number): string => `${rate.toFixed(1)} (${(
 const peakMark = (peak: number) => ({ value: peak, label: `FMA peak ${peak.toFixed(0)}` })
 
 /** Rate of several products, one after another. */
-function together(rows: readonly PageRow[]): number {
+function together(rows: readonly Row[]): number {
   const ms = rows.reduce((sum, r) => sum + r.ms, 0)
   return rows.reduce((sum, r) => sum + (r.gflops ?? 0) * r.ms, 0) / ms
 }
 
 /** The layers' products one after another, by pass, kernel and weight format. */
-function layerChart(rows: readonly PageRow[], peak: number): string | null {
+function layerChart(rows: readonly Row[], peak: number): string | null {
   const products = rows.filter(isLayer)
   if (products.length === 0) return null
-  const bars = [...grouped(products, passOf)].flatMap(([pass, of]) =>
+  const bars = [...grouped(products, (r) => `${passOf(r)}${atRows(r)}`)].flatMap(([pass, of]) =>
     [...grouped(of, (r) => `${nameOf(r.engine)}, ${r.dtype}`)].map(([label, same], i): Bar => {
       const rate = together(same)
       return {
@@ -37,10 +41,10 @@ function layerChart(rows: readonly PageRow[], peak: number): string | null {
       }
     }),
   )
-  return barChart('Products of SmolLM2’s layers at 256 rows, GFLOP/s and share of the peak', bars, peakMark(peak))
+  return barChart('Products of SmolLM2’s layers, GFLOP/s and share of the peak', bars, peakMark(peak))
 }
 
-function peerChart(rows: readonly PageRow[], peak: number): string | null {
+function peerChart(rows: readonly Row[], peak: number): string | null {
   const products = rows.filter(isPeerProduct)
   if (products.length === 0) return null
   const bars = [...grouped(products, shapeOf)].flatMap(([heading, of]) =>
@@ -55,15 +59,15 @@ function peerChart(rows: readonly PageRow[], peak: number): string | null {
   return barChart('Products of f32 matrices by engine, GFLOP/s and share of the peak', bars, peakMark(peak))
 }
 
-const shapeOf = (r: PageRow): string => `${r.m}×${r.n}, sums of ${r.k}`
+const shapeOf = (r: Row): string => `${r.m}×${r.n}, sums of ${r.k}`
 
 /** One line a product: its f32 rungs, and what the last one gains. */
-function ladderTable(rows: readonly PageRow[]): string[] {
+function ladderTable(rows: readonly Row[]): string[] {
   const products = rows.filter((r) => isLayer(r) && r.dtype === 'f32')
   if (products.length === 0) return []
   const matrix = products.some((r) => r.engine === 'etude-matrix') ? ['etude-matrix'] : []
   const rungs = ['naive', 'etude-tile', ...matrix, 'etude']
-  const lines = [...grouped(products, (r) => `${layerOf(r)}, ${passOf(r)}`)].map(([name, of]) => {
+  const lines = [...grouped(products, (r) => `${layerOf(r)}, ${passOf(r)}${atRows(r)}`)].map(([name, of]) => {
     const [naive, best] = ['naive', 'etude'].map((engine) => of.find((r) => r.engine === engine))
     return [
       name,
@@ -73,7 +77,7 @@ function ladderTable(rows: readonly PageRow[]): string[] {
     ]
   })
   return [
-    'f32, GFLOP/s from the naive kernel over tiles in workgroup memory (what an adapter gets that nothing is known of) to the kernel that is used:',
+    'f32, at 256 rows where nothing else is said, GFLOP/s from the naive kernel over tiles in workgroup memory (what an adapter gets that nothing is known of) to the kernel that is used:',
     '',
     table(['layer (out × in), pass', ...rungs.map(nameOf), '% of peak', '× naive'], lines),
     '',
@@ -81,22 +85,25 @@ function ladderTable(rows: readonly PageRow[]): string[] {
 }
 
 /** One line a weight format: the kernel that is used, on each product. */
-function formatTable(rows: readonly PageRow[], peak: number): string[] {
+function formatTable(rows: readonly Row[], peak: number): string[] {
   const products = rows.filter((r) => isLayer(r) && r.engine === 'etude' && r.layout !== 'tn')
-  if (products.length === 0) return []
-  const nameIn = (r: PageRow): string => `${passOf(r)}, ${layerOf(r)}`
+  return [...grouped(products, (r) => String(rowsOf(r)))].flatMap(([count, of]) => formatsAt(count, of, peak))
+}
+
+function formatsAt(count: string, products: readonly Row[], peak: number): string[] {
+  const nameIn = (r: Row): string => `${passOf(r)}, ${layerOf(r)}`
   const columns = [...grouped(products, nameIn).keys()].sort()
-  const share = (of: readonly PageRow[]): string => number((100 * together(of)) / peak)
+  const share = (of: readonly Row[]): string => number((100 * together(of)) / peak)
   const lines = [...grouped(products, (r) => r.dtype ?? '')].map(([format, of]) => [
     format,
     ...columns.map((c) => number(of.find((r) => nameIn(r) === c)?.gflops, 1)),
     share(of),
   ])
-  return ['By what the weight is stored as, GFLOP/s:', '', table(['format', ...columns, '% of peak, all'], lines), '']
+  return [`At ${count} rows, by what the weight is stored as, GFLOP/s:`, '', table(['format', ...columns, '% of peak, all'], lines), '']
 }
 
 /** One line a shape: every engine, and Etude beside the fastest of the others. */
-function peerTable(rows: readonly PageRow[]): string[] {
+function peerTable(rows: readonly Row[]): string[] {
   const products = rows.filter(isPeerProduct)
   if (products.length === 0) return []
   const engines = [...grouped(products, (r) => r.engine).keys()]

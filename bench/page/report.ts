@@ -1,9 +1,6 @@
 /** @file What a file of bench/results holds, as the page reads it: files that were written before a field was there lack it. */
 import type { Row } from '../report.ts'
 
-/** A row of the bench. `pass`: which of a kernel's passes it is. `rounds`: of how many measurements `ms` is the median. */
-export type PageRow = Row & { readonly pass?: string; readonly rounds?: number }
-
 /** What `npm run bench -- --json` writes. */
 export interface Report {
   readonly machine: string
@@ -20,13 +17,13 @@ export interface Report {
   readonly problems?: readonly string[]
   /** Device and versions of the rows of engine `torch`. */
   readonly torch?: string
-  readonly rows: readonly PageRow[]
+  readonly rows: readonly Row[]
 }
 
 /** What a part of the page is made of: returns its lines, none where the report has nothing for it. */
 export interface Part {
   readonly report: Report
-  readonly rows: readonly PageRow[]
+  readonly rows: readonly Row[]
   /** Files a chart and returns the lines that show it. */
   readonly picture: (name: string, alt: string, content: string | null) => string[]
 }
@@ -47,14 +44,18 @@ const TONES: Readonly<Record<string, number>> = { etude: 0, 'etude-tile': 1, tfj
 export const toneOf = (engine: string): number => TONES[engine] ?? 3
 
 /** Rows of a case. */
-export const caseOf = (rows: readonly PageRow[], name: string): readonly PageRow[] => rows.filter((r) => r.case === name)
+export const caseOf = (rows: readonly Row[], name: string): readonly Row[] => rows.filter((r) => r.case === name)
 /** Most multiply-adds a second and bytes a second of a copy, of the same run; null where it was not measured. */
-export const peakOf = (rows: readonly PageRow[]): number | null => caseOf(rows, 'peak-fma')[0]?.gflops ?? null
-export const copyOf = (rows: readonly PageRow[]): number | null => caseOf(rows, 'peak-copy')[0]?.gb_per_s ?? null
+export const peakOf = (rows: readonly Row[]): number | null => caseOf(rows, 'peak-fma')[0]?.gflops ?? null
+export const copyOf = (rows: readonly Row[]): number | null => caseOf(rows, 'peak-copy')[0]?.gb_per_s ?? null
 
-/** Products of a layer of SmolLM2 at 256 rows; the others are those that every engine does. */
-export const isLayer = (r: PageRow): boolean => r.case === 'matmul' && (r.m === 256 || r.layout === 'tn')
-export const isPeerProduct = (r: PageRow): boolean => r.case === 'matmul' && !isLayer(r)
+/** SmolLM2's. */
+const WIDTHS: readonly (number | undefined)[] = [576, 1536]
+/** Products of SmolLM2's layers; the others are of shapes that every engine multiplies. */
+export const isLayer = (r: Row): boolean => r.case === 'matmul' && WIDTHS.includes(r.n)
+/** Rows of activations in a layer's product. */
+export const rowsOf = ({ layout, m, k }: Row): number => (layout === 'tn' ? k! : m!)
+export const isPeerProduct = (r: Row): boolean => r.case === 'matmul' && !isLayer(r)
 
 /** `lavapipe` and `SwiftShader` compute on the CPU; null is a GPU, or not known. */
 export function softwareOf({ adapter }: Report): 'lavapipe' | 'SwiftShader' | null {

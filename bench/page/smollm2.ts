@@ -1,16 +1,16 @@
 /** @file LoRA steps of SmolLM2-135M, and the same by PyTorch where it was measured on that machine. */
+import type { Row } from '../report.ts'
 import { NONE, megabytes, number, table, times } from './markdown.ts'
-import type { PageRow, Part, Report } from './report.ts'
+import type { Part, Report } from './report.ts'
 
-const ownSteps = (rows: readonly PageRow[]): readonly PageRow[] =>
-  rows.filter((r) => r.case.startsWith('smollm2-lora-') && r.engine === 'etude')
-const sizeOf = (r: PageRow): string => `${r.batch}×${r.seq}`
+const ownSteps = (rows: readonly Row[]): readonly Row[] => rows.filter((r) => r.case.startsWith('smollm2-lora-') && r.engine === 'etude')
+const sizeOf = (r: Row): string => `${r.batch}×${r.seq}`
 
-function stepTable(rows: readonly PageRow[]): string[] {
+function stepTable(rows: readonly Row[]): string[] {
   const steps = ownSteps(rows)
   if (steps.length === 0) return []
   const head = ['rows × tokens', 'base', 'policy', 'ms', 'tokens/s', 'GFLOP', 'GFLOP/s', '% of peak', 'dispatches', 'submits']
-  const cells = (r: PageRow) => [
+  const cells = (r: Row) => [
     sizeOf(r),
     r.base ?? NONE,
     r.policy ?? NONE,
@@ -28,13 +28,13 @@ function stepTable(rows: readonly PageRow[]): string[] {
 }
 
 /** Time of PyTorch over time of Etude: above 1, Etude is faster. */
-function torchTable({ torch }: Report, rows: readonly PageRow[]): string[] {
+function torchTable({ torch }: Report, rows: readonly Row[]): string[] {
   const theirs = rows.filter((r) => r.case.startsWith('smollm2-lora-') && r.engine === 'torch')
   const both = ownSteps(rows).filter((own) => theirs.some((t) => t.case === own.case))
   if (both.length === 0) return []
   const [{ rounds }] = theirs
   const bases = ['f32', 'bf16'].filter((base) => theirs.some((t) => t.base === base))
-  const cells = (own: PageRow) => [
+  const cells = (own: Row) => [
     `${sizeOf(own)}, base ${own.base}`,
     number(own.ms),
     ...bases.flatMap((base) => {

@@ -1,14 +1,15 @@
 /** @file Etude beside other libraries: training steps of the bench model, what bounds them, and the forward pass alone. */
 import { barChart } from '../charts.ts'
+import type { Row } from '../report.ts'
 import { grouped, megabytes, NONE, number, range, table, times } from './markdown.ts'
 import { type Standing, standingOf } from './peers.ts'
-import { caseOf, isPeerProduct, nameOf, type PageRow, type Part, peakOf, toneOf } from './report.ts'
+import { caseOf, isPeerProduct, nameOf, type Part, peakOf, toneOf } from './report.ts'
 
 const CASES = { 'lora-step': 'LoRA, r = 8', 'full-step': 'Full fine-tuning' } as const
-const stepsOf = (rows: readonly PageRow[]): readonly PageRow[] => rows.filter((r) => r.case in CASES)
-const caseName = (r: PageRow): string => CASES[r.case as keyof typeof CASES]
+const stepsOf = (rows: readonly Row[]): readonly Row[] => rows.filter((r) => r.case in CASES)
+const caseName = (r: Row): string => CASES[r.case as keyof typeof CASES]
 
-function stepChart(rows: readonly PageRow[]): string | null {
+function stepChart(rows: readonly Row[]): string | null {
   const steps = stepsOf(rows)
   if (steps.length === 0) return null
   const bars = [...grouped(steps, caseName)].flatMap(([heading, of]) =>
@@ -23,11 +24,11 @@ function stepChart(rows: readonly PageRow[]): string | null {
   return barChart('A training step of the bench model, ms', bars)
 }
 
-function stepTable(rows: readonly PageRow[]): string[] {
+function stepTable(rows: readonly Row[]): string[] {
   const steps = stepsOf(rows)
   if (steps.length === 0) return []
-  const ownMs = (r: PageRow): number | undefined => steps.find((s) => s.case === r.case && s.engine === 'etude')?.ms
-  const cells = (r: PageRow) => [
+  const ownMs = (r: Row): number | undefined => steps.find((s) => s.case === r.case && s.engine === 'etude')?.ms
+  const cells = (r: Row) => [
     caseName(r),
     nameOf(r.engine),
     number(r.ms),
@@ -64,7 +65,7 @@ function standingText(standing: Standing): string {
 }
 
 /** How fast the step could be at most: its arithmetic at the rates of plain products of the same run, and at the peak. */
-function boundText(rows: readonly PageRow[], { own, fastest }: Standing): string[] {
+function boundText(rows: readonly Row[], { own, fastest }: Standing): string[] {
   const [peak, gflop] = [peakOf(rows), own.gflop]
   if (peak === null || !gflop) return []
   const rates = rows.filter((r) => isPeerProduct(r) && r.engine === 'etude').map((r) => r.gflops ?? 0)
@@ -81,7 +82,7 @@ function boundText(rows: readonly PageRow[], { own, fastest }: Standing): string
   return [`- The LoRA step’s bound: ${[...products, atPeak].join('; ')}.${rest}`]
 }
 
-function stepText(rows: readonly PageRow[]): string[] {
+function stepText(rows: readonly Row[]): string[] {
   const text = Object.keys(CASES).flatMap((name) => {
     const standing = standingOf(rows, name)
     return standing ? [standingText(standing), ...(name === 'lora-step' ? boundText(rows, standing) : [])] : []
@@ -89,11 +90,11 @@ function stepText(rows: readonly PageRow[]): string[] {
   return text.length === 0 ? [] : [...text, '']
 }
 
-function forwardTable(rows: readonly PageRow[]): string[] {
+function forwardTable(rows: readonly Row[]): string[] {
   const passes = caseOf(rows, 'forward')
   if (passes.length === 0) return []
   const own = passes.find((r) => r.engine === 'etude')
-  const cells = (r: PageRow) => [
+  const cells = (r: Row) => [
     nameOf(r.engine),
     number(r.ms, 1),
     number(r.gflops, 1),
