@@ -2,6 +2,7 @@
 import { Gpu } from '../src/gpu/device.ts'
 import { waitFor } from '../src/gpu/wait.ts'
 import type { ModelFiles } from '../src/io/model_files.ts'
+import { benchForward } from './forward.ts'
 import { benchAdamW, benchLadders } from './kernels.ts'
 import { benchMatmuls } from './matmuls.ts'
 import { benchMemory } from './memory.ts'
@@ -12,7 +13,7 @@ import { benchSteps } from './steps.ts'
 import { benchSweeps } from './sweep.ts'
 
 /** What --only may name: a part, or one of SmolLM2's cases. */
-export const PARTS = ['step', 'matmul', 'adamw', 'smollm2', 'sweep', 'memory', GENERATE, ...SMOLLM2_CASES, LONG_CASE] as const
+export const PARTS = ['step', 'forward', 'matmul', 'adamw', 'smollm2', 'sweep', 'memory', GENERATE, ...SMOLLM2_CASES, LONG_CASE] as const
 
 export interface BenchOptions {
   /** Parts of PARTS; all but the case of 4096 tokens when absent. */
@@ -60,6 +61,7 @@ export async function runSuite({ only, rounds, engines }: BenchOptions, host: Ho
   const o = { rounds, peak, say, problems }
   if (wants('step'))
     for (const method of ['lora', 'full'] as const) rows.push(...(await benchSteps(method, named, rounds, peak, say, problems)))
+  if (wants('forward')) rows.push(...(await benchForward(named, rows, o)))
   if (wants('matmul')) rows.push(...(await benchMatmuls(named, rounds, peak, say, problems)))
   if (!named.includes('etude')) return { rows, problems, adapter }
   const gpu = await Gpu.request(navigator.gpu)
