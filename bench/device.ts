@@ -3,10 +3,10 @@ import { waitFor } from '../src/gpu/wait.ts'
 
 let device: Promise<GPUDevice> | undefined
 
-/** One device for the bench's own kernels, with the adapter's limits. */
-export function benchDevice(): Promise<GPUDevice> {
+/** One device for the bench's own kernels, with the adapter's limits. @param gpu where it comes from, the first time; default: the page */
+export function benchDevice(gpu?: GPU): Promise<GPUDevice> {
   device ??= (async () => {
-    const adapter = await waitFor(navigator.gpu.requestAdapter({ powerPreference: 'high-performance' }))
+    const adapter = await waitFor((gpu ?? navigator.gpu).requestAdapter({ powerPreference: 'high-performance' }))
     if (!adapter) throw new Error('no WebGPU adapter')
     const { maxBufferSize, maxStorageBufferBindingSize } = adapter.limits
     return waitFor(adapter.requestDevice({ requiredLimits: { maxBufferSize, maxStorageBufferBindingSize } }))

@@ -93,7 +93,7 @@ const PLANNED = {
   clip: 0,
   weight_decay: 0,
   policy: 'fast',
-  checkpoint_dtype: 'f32',
+  activation_dtype: 'f32',
   lr: ADAMW.lr,
   schedule: 'constant',
   warmup: 0,

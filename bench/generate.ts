@@ -40,7 +40,7 @@ export async function benchGeneration(gpu: Gpu, bundle: ModelBundle, base: Base,
       const rate = weights / each / 1e6
       if (!dot)
         rows.push({
-          ...{ case: 'smollm2-prefill', engine: 'etude', seq: PROMPT, ms, tokens_per_s: (1000 * PROMPT) / ms, ...read, ...memory },
+          ...{ case: 'smollm2-prefill', engine: 'etude', seq: PROMPT, ms, rounds, tokens_per_s: (1000 * PROMPT) / ms, ...read, ...memory },
           ...shareOf(forwardFlops(bundle, PROMPT) / 1e9, ms, peak),
         })
       // Of floats nothing is packed.
@@ -51,6 +51,7 @@ export async function benchGeneration(gpu: Gpu, bundle: ModelBundle, base: Base,
             engine: dot ? 'etude-dot' : 'etude',
             seq: 1,
             ms: each,
+            rounds,
             tokens_per_s: 1000 / each,
             ...token,
             ...memory,
@@ -81,7 +82,7 @@ export async function benchDecodeFloor(gpu: Gpu, config: JsonObject, rounds: num
       rounds,
     )
     const ms = median(decode)
-    return { ...rateRow('smollm2-decode-floor', 'etude', ms, { seq: 1, batch: 1, base: 'q8' }), ...token, tokens_per_s: 1000 / ms }
+    return { ...rateRow('smollm2-decode-floor', 'etude', ms, { seq: 1, batch: 1, base: 'q8', rounds }), ...token, tokens_per_s: 1000 / ms }
   } finally {
     generator?.destroy()
     layout.destroy()
@@ -93,7 +94,7 @@ async function measure(generator: Generator, ids: readonly number[], rounds: num
   const [prefill, decode]: number[][] = [[], []]
   let read = takeCounts()
   let token = read
-  // The first round compiles.
+  // The first round compiles. A round is a prompt and TOKENS - 1 tokens after the first.
   for (let round = 0; round <= rounds; round++) {
     takeCounts()
     let began = performance.now()

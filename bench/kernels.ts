@@ -1,106 +1,109 @@
 /**
  * @file The hot kernels from naive to best, by the adapter's measured rates: products of a layer forward (nt), backward (nn) and for a weight's gradient
- * (tn) at 256 rows of SmolLM2's widths with weights in each format, and the optimizer. Products are compared with the naive kernel's.
+ * (tn) at SmolLM2's widths with weights in each format, attention, norms, the loss and the optimizer. Results are compared with the naive kernels'.
  */
 import { type Gpu, targetOf } from '../src/gpu/device.ts'
-import type { MatmulShape } from './engines.ts'
+import type { TargetTraits } from '../src/tensor/graph.ts'
+import { benchAttention } from './attention.ts'
+import { benchCrossEntropy, benchNorm, benchUpdate } from './byte_kernels.ts'
+import type { Matmul, MatmulShape } from './engines.ts'
+import { climb, type Climb, type Ladder, type Rung, type Work } from './ladder.ts'
 import { random } from './model.ts'
-import { callsFor, type Peak, timed } from './peak.ts'
+import { arithmeticRates, memoryRates, type Peak } from './peak.ts'
 import { type Layout, naiveMatmul } from './peers/naive.ts'
 import { engineAdamW, engineMatmul, matrixTarget, unknownTarget } from './programs.ts'
-import { rateRow, type Row, type Say } from './report.ts'
-import { BENCH_FORMATS, benchWeight } from './weights.ts'
+import { rateRow, type Row } from './report.ts'
+import { measure, type Run } from './timing.ts'
+import { BENCH_FORMATS, type BenchFormat, benchWeight } from './weights.ts'
 
-const ROWS = 256
+/** Rows of a product. 256 do not fill a large GPU: there, more are measured with fewer formats. */
+const SOME_ROWS = 256
+const MANY_ROWS = [2048, 4096]
+const MANY_ROWS_FORMATS = ['f32', 'f16', 'q4_0'] as const
 /** Features out and in of SmolLM2-135M's square and MLP layers. */
 const LAYERS = [
   [576, 576],
   [1536, 576],
   [576, 1536],
 ] as const
-/** A measurement is at least about this long, in milliseconds. */
-const MEASURE_MS = 60
-const ADAMW_PARAMS = 4 * 2 ** 20
+/** Buffers of 64 MiB, and on software adapters of 16 where there are many: more than caches hold. */
+const PARAMETERS = { software: 4 * 2 ** 20, gpu: 16 * 2 ** 20 }
+const NORM = [8192, 2048] as const
+/** Rows of logits over SmolLM2's vocabulary. */
+const LOGITS = [256, 49152] as const
 
+interface Product {
+  readonly layout: Layout
+  readonly shape: MatmulShape
+}
 /** The three products of a layer [out, in]. */
-function products([out, inputs]: readonly [number, number]): readonly { layout: Layout; shape: MatmulShape }[] {
-  return [
-    { layout: 'nt', shape: { M: ROWS, N: out, K: inputs } },
-    { layout: 'nn', shape: { M: ROWS, N: inputs, K: out } },
-    { layout: 'tn', shape: { M: out, N: inputs, K: ROWS } },
-  ]
-}
+const products = (rows: number, [out, inputs]: readonly [number, number]): readonly Product[] => [
+  { layout: 'nt', shape: { M: rows, N: out, K: inputs } },
+  { layout: 'nn', shape: { M: rows, N: inputs, K: out } },
+  { layout: 'tn', shape: { M: out, N: inputs, K: rows } },
+]
 
-/** Norm of the difference over the norm of what is expected. */
-function offBy(product: Float32Array, expected: Float32Array): number {
-  if (product.length !== expected.length) return Infinity
-  let [difference, whole] = [0, 0]
-  for (let i = 0; i < expected.length; i++) {
-    difference += (product[i] - expected[i]) ** 2
-    whole += expected[i] ** 2
-  }
-  return Math.sqrt(difference / whole)
-}
+type Options = Climb & { readonly peak: Peak }
 
-interface Options {
-  readonly rounds: number
-  readonly peak: Peak
-  readonly say: Say
-  readonly problems: string[]
-}
+const workOf = (m: Matmul, run: Run): Work => ({ runs: [run], results: async () => [await m.read()], dispose: () => m.dispose() })
 
-async function ladder(gpu: Gpu, layout: Layout, shape: MatmulShape, { rounds, peak, say, problems }: Options): Promise<Row[]> {
+/** One product with a weight in one format: in f32 every rung, in others what the engine has beside it. */
+function ladder(gpu: Gpu, { layout, shape }: Product, format: BenchFormat, peak: Peak): Ladder {
   const { M, N, K } = shape
   const next = random(11)
   const a = Float32Array.from({ length: M * K }, () => next() * 2 - 1)
-  const rows: Row[] = []
-  const matrix = matrixTarget(gpu)
-  for (const format of layout === 'tn' ? (['f32'] as const) : BENCH_FORMATS) {
-    const weight = benchWeight(format, K * N, 5)
-    const naive = await naiveMatmul(layout, shape, a, weight.values)
-    await naive.run(1)
-    const expected = await naive.read()
-    const rungs = [
-      ...(format === 'f32'
-        ? [
-            { engine: 'naive', matmul: naive },
-            { engine: 'etude-tile', matmul: await engineMatmul(gpu, unknownTarget(gpu), layout, shape, a, { format, weight }) },
-          ]
-        : []),
-      ...(matrix ? [{ engine: 'etude-matrix', matmul: await engineMatmul(gpu, matrix, layout, shape, a, { format, weight }) }] : []),
-      { engine: 'etude', matmul: await engineMatmul(gpu, targetOf(gpu.traits), layout, shape, a, { format, weight }) },
-    ]
-    const said: string[] = []
-    for (const { engine, matmul } of rungs) {
-      const times = await callsFor((n) => matmul.run(n), MEASURE_MS)
-      const ms = (await timed((n) => matmul.run(n), times, rounds)) / times
-      const error = offBy(await matmul.read(), expected)
-      if (!(error <= weight.tolerance)) problems.push(`matmul ${layout} ${M}x${N}x${K} ${format}, ${engine}: product off by ${error}`)
-      const gflops = (2 * M * N * K) / ms / 1e6
-      const rates = { gflops, peak_gflops: peak.gflops, percent_of_peak: (100 * gflops) / peak.gflops }
-      rows.push(rateRow('matmul', engine, ms, { m: M, n: N, k: K, layout, dtype: format, ...rates }))
-      said.push(`${engine} ${gflops.toFixed(1)}`)
-    }
-    for (const { matmul } of rungs) if (matmul !== naive) matmul.dispose()
-    naive.dispose()
-    say(`matmul ${layout} ${M}x${N}x${K} ${format}: ${said.join(', ')} GFLOP/s`)
+  const weight = benchWeight(format, K * N, 5)
+  const naive = async () => {
+    const matmul = await naiveMatmul(layout, shape, a, weight.values)
+    return workOf(matmul, (times) => matmul.run(times))
   }
-  return rows
+  const rung = (engine: string, target: TargetTraits): Rung => ({
+    engine,
+    make: async () => {
+      const matmul = await engineMatmul(gpu, target, layout, shape, a, { format, weight })
+      return workOf(matmul, matmul.time)
+    },
+  })
+  const matrix = matrixTarget(gpu)
+  return {
+    ...{ case: 'matmul', name: `${layout} ${M}x${N}x${K} ${format}`, sizes: { m: M, n: N, k: K, layout, dtype: format } },
+    passes: [{ tolerance: weight.tolerance, rates: (ms) => arithmeticRates(peak, 2 * M * N * K, ms) }],
+    rungs: [
+      { engine: 'naive', make: naive, untimed: format !== 'f32' },
+      ...(format === 'f32' ? [rung('etude-tile', unknownTarget(gpu))] : []),
+      ...(matrix ? [rung('etude-matrix', matrix)] : []),
+      rung('etude', targetOf(gpu.traits)),
+    ],
+  }
 }
 
+/** Case `matmul`. Gradients of weights are products of floats. */
 export async function benchLadders(gpu: Gpu, o: Options): Promise<Row[]> {
   const rows: Row[] = []
-  for (const layer of LAYERS) for (const { layout, shape } of products(layer)) rows.push(...(await ladder(gpu, layout, shape, o)))
+  for (const count of [SOME_ROWS, ...(gpu.traits.software ? [] : MANY_ROWS)])
+    for (const product of LAYERS.flatMap((layer) => products(count, layer)))
+      for (const format of product.layout === 'tn' ? (['f32'] as const) : count === SOME_ROWS ? BENCH_FORMATS : MANY_ROWS_FORMATS)
+        rows.push(...(await climb(ladder(gpu, product, format, o.peak), o)))
   return rows
 }
 
-/** Norm, clip and AdamW over one flat buffer, as at the end of each step. */
-export async function benchAdamW(gpu: Gpu, { rounds, peak, say }: Options): Promise<Row[]> {
-  const adamw = await engineAdamW(gpu, ADAMW_PARAMS)
-  const times = await callsFor(adamw.run, MEASURE_MS)
-  const ms = (await timed(adamw.run, times, rounds)) / times
+/** Norm, clip and AdamW over one flat buffer, as at the end of each step; then AdamW alone. */
+export async function benchAdamW(gpu: Gpu, o: Options): Promise<Row[]> {
+  const length = gpu.traits.software ? PARAMETERS.software : PARAMETERS.gpu
+  const adamw = await engineAdamW(gpu, length)
+  await adamw.run(1)
+  const { ms, rounds } = await measure(adamw.run, o.rounds)
   adamw.dispose()
-  const gb_per_s = adamw.bytes / ms / 1e6
-  say(`AdamW over ${ADAMW_PARAMS} parameters: ${ms.toFixed(2)} ms, ${gb_per_s.toFixed(1)} GB/s`)
-  return [rateRow('adamw', 'etude', ms, { n: ADAMW_PARAMS, gb_per_s, percent_of_peak: (100 * gb_per_s) / peak.gbPerSecond })]
+  const row = rateRow('adamw', 'etude', ms, { n: length, ...memoryRates(o.peak, adamw.bytes, ms), rounds })
+  o.say(`optimizer step over ${length} parameters: ${ms.toFixed(2)} ms, ${row.gb_per_s!.toFixed(1)} GB/s`)
+  return [row, ...(await benchUpdate(gpu, length, o))]
+}
+
+/** Parts of the bench → their kernels. */
+export const KERNEL_PARTS: Readonly<Record<string, (gpu: Gpu, o: Options) => Promise<Row[]>>> = {
+  matmul: benchLadders,
+  adamw: benchAdamW,
+  attention: benchAttention,
+  norm: (gpu, o) => benchNorm(gpu, NORM, o),
+  'cross-entropy': (gpu, o) => benchCrossEntropy(gpu, LOGITS, o),
 }

@@ -19,8 +19,10 @@ export interface LoraCase {
   readonly rank: number
   readonly base: Base
   readonly policy: Policy
-  /** Steps before the clock, and on it. */
+  /** Steps before the clock: so many, and on until they have taken so many milliseconds beside the first, which compiles. */
   readonly warmUp: number
+  readonly warmUpMs?: number
+  /** Steps on the clock. */
   readonly rounds: number
 }
 
@@ -38,7 +40,7 @@ function randomBatch({ batch, seq }: LoraCase, vocabSize: number, seed: number):
 export const TRAINING = {
   clip: 1,
   weight_decay: 0,
-  checkpoint_dtype: 'f32',
+  activation_dtype: 'f32',
   lr: 1e-4,
   schedule: 'constant',
   warmup: 0,
@@ -73,13 +75,16 @@ export async function benchLora(gpu: Gpu, bundle: ModelBundle, c: LoraCase, peak
     const losses: number[] = []
     let labelled = 0
     let counts = takeCounts()
-    for (let i = 0; i < c.warmUp + c.rounds; i++) {
+    let warm = 0
+    for (let i = 0; ms.length < c.rounds; i++) {
       const { rows, batch: b } = randomBatch(c, bundle.config.vocabSize, 77 + i)
       labelled = b.labelled
       takeCounts()
       const began = performance.now()
       losses.push((await trainer.step([b], rows)).loss)
-      if (i >= c.warmUp) ms.push(performance.now() - began)
+      const took = performance.now() - began
+      if (i < c.warmUp || warm < (c.warmUpMs ?? 0)) warm += i === 0 ? 0 : took
+      else ms.push(took)
       counts = takeCounts()
     }
     const time = median(ms)
@@ -93,6 +98,7 @@ export async function benchLora(gpu: Gpu, bundle: ModelBundle, c: LoraCase, peak
       base: c.base,
       policy: trainer.program.keeping.policy,
       ms: time,
+      rounds: ms.length,
       tokens_per_s: (batch * seq * 1000) / time,
       ...shareOf(gflop, time, peak),
       ...counts,

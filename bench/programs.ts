@@ -2,27 +2,19 @@
 import { matmulCandidates, tunedTo } from '../src/kernels/matmul.ts'
 import { emitMatmul } from '../src/autograd/ops/matmul.ts'
 import { type Gpu, targetOf } from '../src/gpu/device.ts'
-import { waitFor } from '../src/gpu/wait.ts'
 import { optimizerStep } from '../src/optim/adamw.ts'
-import { Graph, type TargetTraits } from '../src/tensor/graph.ts'
-import { type Program, Session, SessionPlan } from '../src/tensor/program.ts'
-import { Storage } from '../src/tensor/storage.ts'
+import type { TargetTraits } from '../src/tensor/graph.ts'
 import type { Matmul, MatmulShape } from './engines.ts'
+import { MeasuredGraph } from './measured_graph.ts'
 import type { Layout } from './peers/naive.ts'
+import type { Run } from './timing.ts'
 import type { BenchFormat, BenchWeight } from './weights.ts'
 
-type Words = Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>
-
-/** Submits the program so many times, and waits for the last. */
-const repeated =
-  (gpu: Gpu, program: Program) =>
-  async (times: number): Promise<void> => {
-    for (let i = 0; i < times; i++) program.run()
-    await waitFor(gpu.device.queue.onSubmittedWorkDone())
-  }
-
-/** As on adapters that nothing is known of: no fixed subgroup, not software. */
-export const unknownTarget = (gpu: Gpu): TargetTraits => ({ ...targetOf(gpu.traits), software: false, subgroup: 0 })
+/** As on adapters that nothing is known of: not software, no fixed subgroup, not tuned. */
+export const unknownTarget = (gpu: Gpu): TargetTraits => {
+  const { matmuls: _, ...target } = targetOf(gpu.traits)
+  return { ...target, software: false, subgroup: 0 }
+}
 
 /** As where the tuner found subgroup matrices to be fastest; null: there are none. */
 export function matrixTarget(gpu: Gpu): TargetTraits | null {
@@ -30,6 +22,9 @@ export function matrixTarget(gpu: Gpu): TargetTraits | null {
   const found = matmulCandidates(target).find((c) => c.family === 'matrix')
   return found ? { ...target, software: false, matmuls: tunedTo(found) } : null
 }
+
+/** `time` is `run` with the milliseconds of the submit alone. */
+export type TimedMatmul = Matmul & { readonly time: Run }
 
 /** c [M, N] = a by `b`, as a layer (nt), its gradient by the input (nn) or by the weight (tn, f32 alone) runs it on `target`. */
 export async function engineMatmul(
@@ -39,30 +34,23 @@ export async function engineMatmul(
   { M, N, K }: MatmulShape,
   a: Float32Array<ArrayBuffer>,
   { format, weight }: { readonly format: BenchFormat; readonly weight: Pick<BenchWeight, 'data' | 'scales'> },
-): Promise<Matmul> {
-  const graph = new Graph(target)
-  const storages: Storage[] = []
-  const store = (label: string, words: Words): Storage => {
-    const s = new Storage(label, words.byteLength, 'weights')
-    storages.push(s)
-    s.allocate(gpu).write(words)
-    return s
-  }
-  const packed = (label: string, words: Words) => graph.leaf(store(label, words), [words.length], { dtype: 'u32' })
+): Promise<TimedMatmul> {
+  const measured = new MeasuredGraph(gpu, target)
   const [rows, cols] = layout === 'nt' ? [N, K] : [K, N]
-  const x = graph.leaf(store('a', a), layout === 'tn' ? [K, M] : [M, K])
-  const data = format === 'f32' ? graph.leaf(store('b', weight.data), [rows, cols]) : packed('b', weight.data)
-  const scales = weight.scales && packed('scales', weight.scales)
-  const c = graph.node('matmul', [M, N], [x], null)
+  const x = measured.leaf('a', layout === 'tn' ? [K, M] : [M, K], a)
+  const data = measured.leaf('b', format === 'f32' ? [rows, cols] : [weight.data.length], weight.data)
+  const scales = weight.scales && measured.leaf('scales', [weight.scales.length], weight.scales)
+  const c = measured.graph.node('matmul', [M, N], [x], null)
   emitMatmul({ layout, a: x, b: { format, rows, cols, data, scales }, c, M, N, K })
-  const session = await Session.create(gpu, new SessionPlan([{ name: 'matmul', graph, keep: [c] }]))
-  const program = session.program('matmul')
+  const { run, read } = await measured.whole([c])
   return {
-    run: repeated(gpu, program),
-    read: () => program.read(c),
+    time: run,
+    run: async (times) => {
+      await run(times)
+    },
+    read: () => read(c),
     dispose: () => {
-      session.destroy()
-      for (const s of storages) s.destroy()
+      measured.dispose()
     },
   }
 }
@@ -71,33 +59,24 @@ export async function engineMatmul(
 export async function engineAdamW(
   gpu: Gpu,
   length: number,
-): Promise<{ readonly bytes: number; readonly run: (times: number) => Promise<void>; readonly dispose: () => void }> {
-  const graph = new Graph(targetOf(gpu.traits))
-  const storages: Storage[] = []
-  const leaf = (label: string, n: number, value = 0) => {
-    const s = new Storage(label, n * 4, 'optimizer')
-    storages.push(s)
-    s.allocate(gpu)
-    if (value !== 0) s.write(new Float32Array(n).fill(value))
-    return graph.leaf(s, [n])
-  }
-  const stats = leaf('statistics', 4)
+): Promise<{ readonly bytes: number; readonly run: Run; readonly dispose: () => void }> {
+  const measured = new MeasuredGraph(gpu, targetOf(gpu.traits))
+  const stats = measured.leaf('statistics', [4], 0)
   const state = {
-    param: leaf('parameters', length, 0.1),
-    grad: leaf('gradients', length, 0.01),
-    m: leaf('first moments', length),
-    v: leaf('second moments', length),
-    lrScale: leaf('learning-rate factors', length / 64, 1),
+    param: measured.leaf('parameters', [length], 0.1),
+    grad: measured.leaf('gradients', [length], 0.01),
+    m: measured.leaf('first moments', [length], 0),
+    v: measured.leaf('second moments', [length], 0),
+    lrScale: measured.leaf('learning-rate factors', [length / 64], 1),
   }
   optimizerStep([state], stats, { lr: 1e-3, step: 1, weightDecay: 0.01, clip: 1 })
-  const session = await Session.create(gpu, new SessionPlan([{ name: 'adamw', graph }]))
+  const { run } = await measured.whole()
   return {
     // Read: gradients twice (their norm first), values and both moments; written: all four, as gradients are cleared.
     bytes: 9 * 4 * length,
-    run: repeated(gpu, session.program('adamw')),
+    run,
     dispose: () => {
-      session.destroy()
-      for (const s of storages) s.destroy()
+      measured.dispose()
     },
   }
 }

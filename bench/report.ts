@@ -1,12 +1,17 @@
 /** @file What the bench measures, as rows: a case and an engine a row. Shared by all cases; the command prints and writes them. */
 
 export interface Row {
-  /** `lora-step`, `full-step`, `forward`, `matmul`, `adamw`, `smollm2-lora-BxT`, `smollm2-prefill`, `smollm2-decode`, `smollm2-decode-floor`, `sweep-sequence|batch|rank`, `memory`, `peak-fma`, `peak-copy`. */
+  /** `lora-step`, `full-step`, `forward`, `matmul`, `attention`, `norm`, `cross-entropy`, `adamw` (a whole optimizer step, or its pass `update`), `smollm2-lora-BxT`, `smollm2-prefill`, `smollm2-decode`, `smollm2-decode-floor`, `sweep-sequence|batch|rank`, `memory`, `tuning`, `peak-fma`, `peak-copy`. */
   readonly case: string
   /** A peer's name, `etude`, `etude-tile` (its kernel for adapters that nothing is known of), `etude-matrix` (subgroup matrices), `etude-dot` (packed products), `naive`, or `adapter` for what the adapter itself can do. */
   readonly engine: string
-  /** 0 in `memory`, which runs nothing. Median wall time, in milliseconds, from the call to the value read back (steps) or to the GPU's last dispatch (the others). */
+  /**
+   * In milliseconds. Steps: median wall time from the call to the value read back. The others: median of a call's share of many calls at once, from their
+   * submit (of Etude's kernels) or their recording (of all others) to the GPU's last dispatch. Peaks: the best. `tuning`: what it took. 0 in `memory`, which runs nothing.
+   */
   readonly ms: number
+  /** Measured rounds that `ms` is the median of, those to warm up left out. */
+  readonly rounds?: number
   readonly dispatches: number | null
   readonly submits: number | null
   /** Null where an engine does not plan its memory. */
@@ -15,18 +20,31 @@ export interface Row {
   readonly tokens_per_s: number | null
   readonly gflops?: number
   readonly gb_per_s?: number
-  /** The adapter's measured FMA rate, of the same run, and how much of it was reached; for `adamw` and `smollm2-decode`, of its measured copy rate. */
+  /** The adapter's measured FMA rate, of the same run, and how much of it was reached; where `gb_per_s` is given, of its measured copy rate. */
   readonly peak_gflops?: number
   readonly percent_of_peak?: number
   readonly first_loss?: number
   readonly last_loss?: number
 
-  /** Of a product: C [m, n], k products a sum; as in src/kernels/matmul.ts, and the format of the weight. */
+  /** Of a peak: the loop or the copy that reached it. */
+  readonly by?: string
+  /** Of `tuning`: choice by class of products (src/kernels/matmul.ts); `notes`: paths that the self-check switched off. */
+  readonly choices?: Readonly<Record<string, string>>
+  readonly notes?: readonly string[]
+
+  /** Of a product: C [m, n], k products a sum; as in src/kernels/matmul.ts, and the format of the weight. Of `norm` and `cross-entropy`: rows and width; of `adamw`: n parameters. */
   readonly m?: number
   readonly n?: number
   readonly k?: number
   readonly layout?: 'nt' | 'nn' | 'tn'
   readonly dtype?: string
+
+  /** Of a kernel that has several: `dq`, `dkv` are attention's gradients by q and by k and v; `update`: AdamW without the norm of the gradient. */
+  readonly pass?: 'forward' | 'backward' | 'dq' | 'dkv' | 'update'
+  /** Of `attention`, over `seq` tokens of one row: heads of q, heads of k and v, and their width. */
+  readonly heads?: number
+  readonly kv_heads?: number
+  readonly head_dim?: number
 
   /** Of a step: what it was planned with (src/train/run_config.ts). */
   readonly batch?: number
@@ -74,4 +92,4 @@ export function rateRow(name: string, engine: string, ms: number, rates: Partial
 }
 
 /** A row of something that was counted and not run. */
-export const withoutTime = (name: string, values: Partial<Row>): Row => ({ ...rateRow(name, 'etude', 0, {}), ...values })
+export const withoutTime = (name: string, values: Partial<Row>): Row => ({ ...rateRow(name, 'etude', 0, { rounds: 0 }), ...values })

@@ -1,19 +1,29 @@
 /** @file Everything the bench measures, in one run: the same in the page and in Node, which differ in the engines and in where model files come from. */
-import { Gpu } from '../src/gpu/device.ts'
 import { waitFor } from '../src/gpu/wait.ts'
 import type { ModelFiles } from '../src/io/model_files.ts'
 import { benchForward } from './forward.ts'
-import { benchAdamW, benchLadders } from './kernels.ts'
+import { KERNEL_PARTS } from './kernels.ts'
 import { benchMatmuls } from './matmuls.ts'
 import { benchMemory } from './memory.ts'
 import { measurePeak } from './peak.ts'
-import { rateRow, type Row, type Say } from './report.ts'
+import { preparedGpu } from './prepared.ts'
+import type { Row, Say } from './report.ts'
 import { benchSmolLM2, GENERATE, LONG_CASE, SMOLLM2_CASES } from './smollm2.ts'
 import { benchSteps } from './steps.ts'
 import { benchSweeps } from './sweep.ts'
 
 /** What --only may name: a part, or one of SmolLM2's cases. */
-export const PARTS = ['step', 'forward', 'matmul', 'adamw', 'smollm2', 'sweep', 'memory', GENERATE, ...SMOLLM2_CASES, LONG_CASE] as const
+export const PARTS = [
+  'step',
+  'forward',
+  ...Object.keys(KERNEL_PARTS),
+  'smollm2',
+  'sweep',
+  'memory',
+  GENERATE,
+  ...SMOLLM2_CASES,
+  LONG_CASE,
+] as const
 
 export interface BenchOptions {
   /** Parts of PARTS; all but the case of 4096 tokens when absent. */
@@ -54,20 +64,18 @@ export async function runSuite({ only, rounds, engines }: BenchOptions, host: Ho
   const problems: string[] = []
   const peak = await measurePeak()
   say(`peak: ${peak.gflops.toFixed(1)} GFLOP/s f32, ${peak.gbPerSecond.toFixed(1)} GB/s`)
-  const rows: Row[] = [
-    rateRow('peak-fma', 'adapter', peak.fmaMs, { gflops: peak.gflops }),
-    rateRow('peak-copy', 'adapter', peak.copyMs, { gb_per_s: peak.gbPerSecond }),
-  ]
+  const rows: Row[] = [...peak.rows]
+  /** Rows of engines that take turns: as many rounds as are asked for. */
+  const add = (measured: readonly Row[]) => rows.push(...measured.map((row) => ({ rounds, ...row })))
   const o = { rounds, peak, say, problems }
-  if (wants('step'))
-    for (const method of ['lora', 'full'] as const) rows.push(...(await benchSteps(method, named, rounds, peak, say, problems)))
-  if (wants('forward')) rows.push(...(await benchForward(named, rows, o)))
-  if (wants('matmul')) rows.push(...(await benchMatmuls(named, rounds, peak, say, problems)))
+  if (wants('step')) for (const method of ['lora', 'full'] as const) add(await benchSteps(method, named, rounds, peak, say, problems))
+  if (wants('forward')) add(await benchForward(named, rows, o))
+  if (wants('matmul')) add(await benchMatmuls(named, rounds, peak, say, problems))
   if (!named.includes('etude')) return { rows, problems, adapter }
-  const gpu = await Gpu.request(navigator.gpu)
+  const { gpu, row } = await preparedGpu()
+  if (row) rows.push(row)
   try {
-    if (wants('matmul')) rows.push(...(await benchLadders(gpu, o)))
-    if (wants('adamw')) rows.push(...(await benchAdamW(gpu, o)))
+    for (const [part, bench] of Object.entries(KERNEL_PARTS)) if (wants(part)) rows.push(...(await bench(gpu, o)))
     if (wants('sweep')) rows.push(...(await benchSweeps(gpu, o)))
     if (wants('memory')) rows.push(...(await benchMemory(gpu, say)))
     const cases = [...(wants(GENERATE) ? [GENERATE] : []), ...(wants('smollm2') ? SMOLLM2_CASES : [])]

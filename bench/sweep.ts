@@ -12,6 +12,10 @@ const SWEEPS: Readonly<Record<string, readonly { readonly batch: number; readonl
   'sweep-rank': [2, 4, 8, 32, 128].map((rank) => ({ batch: 4, seq: 128, rank })),
 }
 
+/** A size that needs kernels of its own compiles them in its first step, and for a while after that the driver and the browser are still busy putting them away: a step of 30 ms
+ * was measured at three times that. */
+const WARM_UP = { warmUp: 3, warmUpMs: 1000 } as const
+
 export async function benchSweeps(gpu: Gpu, o: { readonly rounds: number; readonly peak: Peak; readonly say: Say }): Promise<Row[]> {
   const bundle = await benchBundle(makeWeights())
   const rows: Row[] = []
@@ -19,7 +23,7 @@ export async function benchSweeps(gpu: Gpu, o: { readonly rounds: number; readon
     const made: Row[] = []
     for (const point of points)
       made.push(
-        await benchLora(gpu, bundle, { name, ...point, base: 'f32', policy: 'fast', warmUp: 1, rounds: Math.min(o.rounds, 5) }, o.peak),
+        await benchLora(gpu, bundle, { name, ...point, base: 'f32', policy: 'fast', ...WARM_UP, rounds: Math.min(o.rounds, 5) }, o.peak),
       )
     o.say(`${name}: ${made.map((r) => `${r.batch}x${r.seq} r=${r.rank} ${r.ms.toFixed(0)} ms`).join(', ')}`)
     rows.push(...made)

@@ -2,9 +2,22 @@
 import { fromFloat32, toFloat32 } from '../src/io/dequantize.ts'
 import { toF16 } from '../src/io/float16.ts'
 import { encoder, type EncodedFormat } from '../src/io/pack/encoder.ts'
+import { BLOCKS } from '../src/io/storage.ts'
 import { random } from './model.ts'
 
-export const BENCH_FORMATS = ['f32', 'f16', 'q4_1', 'q4_0', 'q8_0', 'nf4'] as const satisfies readonly EncodedFormat[]
+export const BENCH_FORMATS = [
+  'f32',
+  'f16',
+  'q4_0',
+  'q4_1',
+  'q4_k',
+  'nf4',
+  'q5_0',
+  'q5_1',
+  'q5_k',
+  'q6_k',
+  'q8_0',
+] as const satisfies readonly EncodedFormat[]
 export type BenchFormat = (typeof BENCH_FORMATS)[number]
 
 export interface BenchWeight {
@@ -16,24 +29,37 @@ export interface BenchWeight {
   readonly tolerance: number
 }
 
-/** Bytes of GGUF's 4-bit blocks of 32: random codes, a scale that makes values up to about 1. */
-function fourBits(type: 'Q4_0' | 'Q4_1', count: number, next: () => number): Uint8Array<ArrayBuffer> {
-  const size = type === 'Q4_0' ? 18 : 20
-  const bytes = Uint8Array.from({ length: (count / 32) * size }, () => Math.floor(next() * 256))
+/** GGML's types whose blocks are made of random bits here, and where a block has its f16 scales: byte → what makes weights of up to about 1. */
+const BLOCK_SCALES = {
+  Q4_0: { 0: 1 / 8 },
+  Q4_1: { 0: 1 / 8, 2: -1 },
+  Q5_0: { 0: 1 / 16 },
+  Q5_1: { 0: 1 / 16, 2: -1 },
+  // Beside 6-bit scales and minima of about 32, and 8-bit scales of about 64.
+  Q4_K: { 0: 1 / 256, 2: 1 / 32 },
+  Q5_K: { 0: 1 / 512, 2: 1 / 32 },
+  Q6_K: { 208: 1 / 2048 },
+} as const
+type BlockType = keyof typeof BLOCK_SCALES
+const isBlockType = (type: string): type is BlockType => type in BLOCK_SCALES
+
+/** Stored bytes of `count` weights: random bits, with scales half as large as in BLOCK_SCALES to half as large again. */
+function randomBlocks(type: BlockType, count: number, next: () => number): Uint8Array<ArrayBuffer> {
+  const [elements, size] = BLOCKS[type]
+  const bytes = Uint8Array.from({ length: (count / elements) * size }, () => Math.floor(next() * 256))
   const view = new DataView(bytes.buffer)
-  for (let at = 0; at < bytes.length; at += size) {
-    view.setUint16(at, toF16((0.5 + next()) / 8), true)
-    if (type === 'Q4_1') view.setUint16(at + 2, toF16(-(0.5 + next())), true)
-  }
+  for (let block = 0; block < bytes.length; block += size)
+    for (const [at, scale] of Object.entries<number>(BLOCK_SCALES[type]))
+      view.setUint16(block + Number(at), toF16((0.5 + next()) * scale), true)
   return bytes
 }
 
-/** Rounding to the format: of f32 products alone 1e-5; 8-bit blocks half a step of 127 a weight, NF4 about a tenth of a weight's deviation. */
-const TOLERANCE: Readonly<Record<BenchFormat, number>> = { f32: 1e-4, f16: 1e-4, q4_0: 1e-4, q4_1: 1e-4, q8_0: 0.01, nf4: 0.15 }
+/** Products in f32 are off by less than 1e-4. To it come what is rounded on packing: half a step of 127 a weight in 8-bit blocks, about a tenth of a weight's deviation in NF4. */
+const toleranceOf = (format: BenchFormat): number => (format === 'q8_0' ? 0.01 : format === 'nf4' ? 0.15 : 1e-4)
 
 export function benchWeight(format: BenchFormat, count: number, seed: number): BenchWeight {
   const next = random(seed)
-  const tolerance = TOLERANCE[format]
+  const tolerance = toleranceOf(format)
   const floats = () => Float32Array.from({ length: count }, () => next() * 2 - 1)
   if (format === 'f32') {
     const values = floats()
@@ -42,8 +68,9 @@ export function benchWeight(format: BenchFormat, count: number, seed: number): B
   const refuse = (i: number, v: number): never => {
     throw new Error(`element ${i} is ${v}`)
   }
-  const type = format === 'q4_0' ? 'Q4_0' : format === 'q4_1' ? 'Q4_1' : format === 'f16' ? 'F16' : 'F32'
-  const bytes = type === 'Q4_0' || type === 'Q4_1' ? fourBits(type, count, next) : fromFloat32(type, floats())
+  const name = format.toUpperCase()
+  const type = isBlockType(name) ? name : format === 'f16' ? 'F16' : 'F32'
+  const bytes = isBlockType(type) ? randomBlocks(type, count, next) : fromFloat32(type, floats())
   const encode = encoder(type, format, refuse)
   const { data, scales } = encode.slice(bytes, count)
   return { data, scales: scales ?? encode.end(), values: toFloat32(type, bytes, count), tolerance }

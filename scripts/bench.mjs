@@ -15,6 +15,9 @@ const PARTS = [
   'forward',
   'matmul',
   'adamw',
+  'attention',
+  'norm',
+  'cross-entropy',
   'smollm2',
   'sweep',
   'memory',
@@ -29,7 +32,7 @@ const ENGINES = { page: ['etude', 'naive', 'tfjs', 'jax-js', 'onnxruntime-web'],
 const SMOLLM2 = resolve(ROOT, '../shared/models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf')
 
 const USAGE = `usage: npm run bench [-- options]
-  --only <part,part>   step (the bench model, beside the peers), forward (its forward pass, also of peers that cannot train), matmul, adamw, smollm2 (SmolLM2-135M), sweep (cost by length, batch and rank), memory (planned and allocated),
+  --only <part,part>   step (the bench model, beside the peers), forward (its forward pass, also of peers that cannot train), matmul, adamw, attention, norm, cross-entropy, smollm2 (SmolLM2-135M), sweep (cost by length, batch and rank), memory (planned and allocated),
                        generate (SmolLM2-135M: prefill and decode), one of SmolLM2's cases by its name, or smollm2-lora-1x4096 (minutes on a software adapter; only where it is asked for). Default: all else
   --rounds <n>         measured rounds in which the engines take turns, 5 or more (default 7)
   --engines <a,b>      only these of etude, naive, tfjs, jax-js and onnxruntime-web (with --node: of etude and naive)

@@ -12,11 +12,12 @@ const counts = (r) => [whole(r.dispatches), whole(r.submits), bytes(r.planned_by
 
 /** Training steps and the forward pass of the bench model, an engine a row. */
 function steps(rows) {
-  const head = ['case', 'engine', 'ms', 'tokens/s', 'GFLOP/s', 'of peak', ...COUNTS, 'first loss']
+  const head = ['case', 'engine', 'ms', 'rounds', 'tokens/s', 'GFLOP/s', 'of peak', ...COUNTS, 'first loss']
   const cells = (r) => [
     r.case,
     r.engine,
     r.ms.toFixed(1),
+    whole(r.rounds),
     r.tokens_per_s.toFixed(0),
     fixed(r.gflops, 1),
     percent(r.percent_of_peak),
@@ -28,7 +29,7 @@ function steps(rows) {
 
 /** Steps of one engine at many sizes. */
 function sized(rows) {
-  const head = ['case', 'base', 'policy', 'rows x tokens', 'rank', 'ms', 'tokens/s', 'GFLOP', 'GFLOP/s', 'of peak']
+  const head = ['case', 'base', 'policy', 'rows x tokens', 'rank', 'ms', 'rounds', 'tokens/s', 'GFLOP', 'GFLOP/s', 'of peak']
   const cells = (r) => [
     r.weights
       ? `${r.case}${r.engine === 'etude' ? '' : ` by ${r.engine}`} (${r.weights} weights)`
@@ -40,6 +41,7 @@ function sized(rows) {
     `${r.batch}x${r.seq}`,
     whole(r.rank),
     r.ms > 0 ? r.ms.toFixed(0) : '',
+    r.ms > 0 ? whole(r.rounds) : '',
     fixed(r.tokens_per_s, 0),
     fixed(r.gflop, 1),
     fixed(r.gflops, 1),
@@ -49,11 +51,33 @@ function sized(rows) {
   return render([...head, ...COUNTS], rows.map(cells))
 }
 
+/** What a kernel was given. */
+function kernelName(r) {
+  const what = [r.case, r.pass].filter(Boolean).join(' ')
+  if (r.case === 'matmul') return `${what} ${r.layout} ${r.m}x${r.n}x${r.k} ${r.dtype}`
+  if (r.heads !== undefined) return `${what}, ${r.seq} tokens, ${r.heads} heads on ${r.kv_heads} of ${r.head_dim}`
+  return [what, [r.m, r.n].filter((n) => n !== undefined).join('x')].filter(Boolean).join(' ')
+}
+
 /** Everything else: rates. */
 function rates(rows) {
-  const name = (r) => (r.case === 'matmul' ? `matmul ${r.layout} ${r.m}x${r.n}x${r.k} ${r.dtype}` : r.case)
-  const cells = (r) => [name(r), r.engine, r.ms.toFixed(3), fixed(r.gflops, 1), fixed(r.gb_per_s, 1), percent(r.percent_of_peak)]
-  return render(['case', 'engine', 'ms', 'GFLOP/s', 'GB/s', 'of peak'], rows.map(cells))
+  const cells = (r) => [
+    r.by ? `${kernelName(r)} (${r.by})` : kernelName(r),
+    r.engine,
+    r.ms.toFixed(3),
+    whole(r.rounds),
+    fixed(r.gflops, 1),
+    fixed(r.gb_per_s, 1),
+    percent(r.percent_of_peak),
+  ]
+  return render(['case', 'engine', 'ms', 'rounds', 'GFLOP/s', 'GB/s', 'of peak'], rows.map(cells))
+}
+
+/** What the device was tuned to, and what is switched off because it gets it wrong. */
+function tuning(row) {
+  if (!row) return null
+  const choices = Object.entries(row.choices).map(([name, choice]) => `${name}: ${choice}`)
+  return [...(choices.length > 0 ? [`Tuned in ${row.ms.toFixed(0)} ms: ${choices.join('; ')}.`] : []), ...row.notes].join('\n')
 }
 
 /** Etude against the faster peer in each case, and each engine's LoRA step against its full step. */
@@ -77,6 +101,7 @@ function comparisons(rows) {
 export function benchTables(rows) {
   const step = rows.filter((r) => /^((lora|full)-step|forward)$/.test(r.case))
   const grown = rows.filter((r) => r.batch !== undefined)
-  const rest = rows.filter((r) => !step.includes(r) && !grown.includes(r))
-  return [rates(rest), steps(step), comparisons(step), sized(grown)].filter(Boolean).join('\n\n')
+  const prepared = rows.find((r) => r.case === 'tuning')
+  const rest = rows.filter((r) => !step.includes(r) && !grown.includes(r) && r !== prepared)
+  return [tuning(prepared), rates(rest), steps(step), comparisons(step), sized(grown)].filter(Boolean).join('\n\n')
 }

@@ -27,6 +27,10 @@ type Case = [name: string, method: string, options: Json, run: Partial<RunOption
 const CASES: Case[] = [
   ['LoRA', 'lora', { r: 8 }, {}],
   ['LoRA, recomputed', 'lora', { r: 8 }, { policy: 'checkpoint' }],
+  ['LoRA over NF4, lean', 'lora', { r: 8 }, { base: 'nf4', policy: 'lean' }],
+  ['LoRA over Q8, recomputed norms', 'lora', { r: 8 }, { base: 'q8', policy: 'recompute' }],
+  ['LoRA over f16, f16 activations', 'lora', { r: 8 }, { base: 'f16', activation_dtype: 'f16' }],
+  ['LoRA, f16 checkpoints', 'lora', { r: 8 }, { policy: 'checkpoint', activation_dtype: 'f16' }],
   ['LoRA, one long row', 'lora', { r: 8, dropout: 0.1 }, { batch: 1, seq: 128 }],
   ['DoRA', 'dora', { r: 4 }, {}],
   ['(IA)³', 'ia3', {}, {}],
@@ -41,7 +45,7 @@ describe('the bench model', () => {
   test.each(CASES)('%s: what is planned is what the device is asked for, to the byte', async (_, method, options, change) => {
     const o = { ...RUN, batch: 4, seq: 64, ...change }
     memory = new DeviceMemory(gpu)
-    const layout = { base: 'f32', seed: 0, trainable: true, maxBindingSize: gpu.traits.maxBindingSize } as const
+    const layout = { base: change.base ?? 'f32', seed: 0, trainable: true, maxBindingSize: gpu.traits.maxBindingSize } as const
     const t = new TunableLayout(BENCH, findMethod(method), options, { ...layout, optim: change.optim ?? 'adamw' })
     await t.fill(gpu)
     const trainer = await Trainer.create(gpu, t, o)

@@ -73,7 +73,7 @@ async function meanNll({ tunable }: Loaded, ids: readonly number[]): Promise<num
     clip: 0,
     weight_decay: 0,
     policy: 'fast',
-    checkpoint_dtype: 'f32',
+    activation_dtype: 'f32',
     lr: 0,
     schedule: 'constant',
     warmup: 0,

@@ -33,7 +33,10 @@ describe.each([
     const totals = BY_COST.map((p) => planned(t, p).plan.total)
     console.log(`${name}: ${BY_COST.map((p, i) => `${p} ${mb(totals[i])}`).join(', ')} MB`)
     expect(totals.at(-1)! / 1e6).toBeLessThanOrEqual(most)
-    expect([...totals].sort((a, b) => b - a)).toEqual(totals)
+    // A large head's pieces cost uniforms: lean may be some kilobytes above checkpoint.
+    totals.slice(1).forEach((bytes, i) => {
+      expect(bytes, BY_COST[i + 1]).toBeLessThanOrEqual(1.001 * totals[i])
+    })
   })
 })
 
@@ -57,13 +60,22 @@ test('logits count for the loss head, also where activations have their memory a
   }
 })
 
-test('checkpoints in f16 take half', () => {
+test.each([
+  // 30 blocks' inputs of 576 numbers; a few of them are at work as f32.
+  ['checkpoint', 27 * 576],
+  // Of each block: residuals (2 x 576), their norms (2 x 576), q | k | v (960), attention (576), gate | up (3072), gated (1536).
+  ['fast', 27 * 8448],
+] as const)('activations that wait as f16 under %s take half', (policy, numbers) => {
   const t = layoutOf('smollm2-135m')
-  const [f32, f16] = (['f32', 'f16'] as const).map(
-    (checkpoint_dtype) => stepOf(t, { ...run, checkpoint_dtype }, target, 'checkpoint').plan.total,
-  )
-  // 30 blocks' inputs of 512 x 576; one of them is at work as f32.
-  expect((f32 - f16) / (512 * 576 * 2)).toBeGreaterThan(27)
+  const [f32, f16] = (['f32', 'f16'] as const).map((activation_dtype) => stepOf(t, { ...run, activation_dtype }, target, policy).plan.total)
+  console.log(`smollm2-135m, ${policy}: ${mb(f32)} MB, with f16 ${mb(f16)} MB`)
+  expect((f32 - f16) / (512 * 2)).toBeGreaterThan(numbers)
+})
+
+test('lean has at most 32 rows of logits at once', () => {
+  const { graph } = planned(layoutOf('llama-3.2-1b'), 'lean').plan.specs.find((s) => s.name === 'micro')!
+  const rows = graph.calls.flatMap((c) => Object.values(c.buffers)).filter((t) => t.op === 'logits').map((t) => t.shape[0]) // prettier-ignore
+  expect(Math.max(...rows)).toBe(32)
 })
 
 test.each([

@@ -120,7 +120,7 @@ export const RUN: TrainerOptions = {
   clip: 0,
   weight_decay: 0,
   policy: 'fast',
-  checkpoint_dtype: 'f32',
+  activation_dtype: 'f32',
   lr: 1e-3,
   schedule: 'constant',
   warmup: 0,

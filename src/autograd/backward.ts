@@ -1,6 +1,5 @@
 /** @file Reverse-mode differentiation by graph transformation: appends the calls of the gradient to the graph. */
 import type { GradThunk, Tensor } from '../tensor/graph.ts'
-import { packRows, unpackRows } from './ops/half.ts'
 import { accumulate } from './ops/pointwise.ts'
 
 /** Append the calls of d(output · seed). Gradients of leaves that have a `sink` are added to it; the gradients of `wrt` are returned
@@ -63,23 +62,15 @@ function sum(a: Tensor, b: Tensor): Tensor {
 }
 
 /** fn(x), with fn's intermediates dropped after the forward pass and traced again in the backward pass.
- * Chen et al. 2016, https://arxiv.org/abs/1604.06174. fn must be pure: randomness comes from counters it closes over.
- * `half`: x too is dropped, and comes back from f16 with a scale for each row (within 2^-11 of the row's largest value). */
-export function checkpoint(fn: (x: Tensor) => Tensor, x: Tensor, { half = false } = {}): Tensor {
-  const kept = half ? packRows(x) : null
+ * Chen et al. 2016, https://arxiv.org/abs/1604.06174. fn must be pure: randomness comes from counters it closes over. */
+export function checkpoint(fn: (x: Tensor) => Tensor, x: Tensor): Tensor {
   const y = fn(x)
   if (!y.needsGrad) return y
   // An identity node whose gradient re-traces fn. Trainable leaves inside have sinks, so only x's gradient is returned; where x needs none,
   // the anchor takes its place: it ends the walk.
   const from = x.needsGrad ? x : x.graph.node('anchor', y.shape, [y], () => [null])
-  return x.graph.node(
-    'checkpoint',
-    y.shape,
-    [from],
-    (dy, ownsSeed) => {
-      const again = kept ? unpackRows(kept, x) : x
-      return [() => backward(fn(again), dy, [again], { ownsSeed })[0] ?? dy]
-    },
-    { alias: y, rows: y.rows },
-  )
+  return x.graph.node('checkpoint', y.shape, [from], (dy, ownsSeed) => [() => backward(fn(x), dy, [x], { ownsSeed })[0] ?? dy], {
+    alias: y,
+    rows: y.rows,
+  })
 }

@@ -33,11 +33,11 @@ describe('flags', () => {
   test('every run option is a flag, read as its kind', () => {
     const { run } = read(
       '--steps', '20', '--lr', '1e-3', '--schedule', 'cosine', '--warmup', '3', '--batch', '2', '--seq', '96', '--accum', '4', '--optim', 'adamw_8bit',
-      '--weight-decay', '0.1', '--clip', '0', '--seed', '7', '--base', 'nf4', '--no-shuffle', '--pack', '--policy', 'lean', '--checkpoint-dtype', 'f16',
+      '--weight-decay', '0.1', '--clip', '0', '--seed', '7', '--base', 'nf4', '--no-shuffle', '--pack', '--policy', 'lean', '--activation-dtype', 'f16',
     ) // prettier-ignore
     expect(run).toEqual({
       steps: 20, lr: 1e-3, schedule: 'cosine', warmup: 3, batch: 2, seq: 96, accum: 4, optim: 'adamw_8bit',
-      weight_decay: 0.1, clip: 0, seed: 7, base: 'nf4', shuffle: false, pack: true, policy: 'lean', checkpoint_dtype: 'f16',
+      weight_decay: 0.1, clip: 0, seed: 7, base: 'nf4', shuffle: false, pack: true, policy: 'lean', activation_dtype: 'f16',
     }) // prettier-ignore
   })
 

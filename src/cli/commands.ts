@@ -38,7 +38,7 @@ const dtype = choice({ label: 'Frozen weights', help: 'The same as --base f32 or
 /** How --policy checkpoint was called. */
 const checkpointing = bool({ label: 'Recompute activations', help: 'The same as --policy checkpoint.', default: false })
 
-const { steps, lr, schedule, warmup, accum, weight_decay, optim, clip, shuffle, pack, policy, checkpoint_dtype } = RUN_OPTIONS
+const { steps, lr, schedule, warmup, accum, weight_decay, optim, clip, shuffle, pack, policy, activation_dtype } = RUN_OPTIONS
 export const TUNE: CommandSpec = {
   id: 'tune',
   summary: 'Fine-tune a model on the GPU.',
@@ -74,7 +74,7 @@ export const TUNE: CommandSpec = {
     shuffle,
     pack,
     policy,
-    checkpoint_dtype,
+    activation_dtype,
     checkpointing,
     eval: {
       kind: 'text',
@@ -123,7 +123,7 @@ export const PLAN: CommandSpec = {
     base,
     dtype,
     policy,
-    checkpoint_dtype,
+    activation_dtype,
     checkpointing,
     optim,
     json,

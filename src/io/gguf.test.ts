@@ -67,6 +67,14 @@ describe('readGguf', () => {
     expect((tensors.get('w')?.offset ?? 1) % 64).toBe(0)
   })
 
+  it('keeps a U+FEFF at the start of a text', async () => {
+    const b = gguf(0, 2).text('tokens').u32(9).u32(8).u64(2).text('\ufeff#').text('#').text('\ufeffkey').u32(8).text('\ufeff')
+    expect([...(await read(b.end())).metadata]).toEqual([
+      ['tokens', ['\ufeff#', '#']],
+      ['\ufeffkey', '\ufeff'],
+    ])
+  })
+
   const bad: [string, Uint8Array, RegExp][] = [
     ['an empty file', new Uint8Array(0), /needs 4 bytes/],
     ['other letters', new GgufBuilder().u32(1).u32(3).u64(0).u64(0).end(), /GGUF/],

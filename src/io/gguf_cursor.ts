@@ -21,8 +21,9 @@ const STRING = 8
 const ARRAY = 9
 const MAX_DEPTH = 4
 const ASCII_LIMIT = 24
-const strict = new TextDecoder('utf-8', { fatal: true })
-const lenient = new TextDecoder('utf-8')
+// A U+FEFF at the start of a text is part of it: Gemma has tokens "\ufeff#" and "#".
+const strict = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+const lenient = new TextDecoder('utf-8', { ignoreBOM: true })
 
 export class GgufCursor {
   offset = 0

@@ -1,6 +1,6 @@
 /**
  * @file How text is cut before byte-pair merging, by GGUF's `tokenizer.ggml.pre`: the tokenizer.json parts of the models those names stand for
- * (names: llama.cpp src/llama-vocab.cpp; patterns: the models' published tokenizer.json).
+ * (names: llama.cpp src/llama-vocab.cpp; patterns: the models' published tokenizer.json, and Transformers' integrations/gguf/gguf_tokenizer_mapping.py).
  */
 
 export interface PreTokenizer {
@@ -20,6 +20,14 @@ const split = (Regex: string): object => ({ type: 'Split', pattern: { Regex }, b
 const gpt4 = (digits: string): string =>
   `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`
 
+/** The GPT-4o pattern: words begin at a capital, and contractions belong to them. */
+const GPT4O = ((): string => {
+  const [upper, lower] = ['[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]', '[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]']
+  const word = (letters: string): string => `[^\\r\\n\\p{L}\\p{N}]?${letters}(?i:'s|'t|'re|'ve|'m|'ll|'d)?`
+  const rest = '\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+'
+  return [word(`${upper}*${lower}+`), word(`${upper}+${lower}*`), rest].join('|')
+})()
+
 const GPT2: PreTokenizer = { normalizer: null, pre_tokenizer: byteLevel(true), ignore_merges: false, addBos: false }
 const DIGITS: PreTokenizer = { ...GPT2, pre_tokenizer: sequence({ type: 'Digits', individual_digits: true }, byteLevel(true)) }
 const LLAMA3: PreTokenizer = {
@@ -34,6 +42,11 @@ const QWEN2: PreTokenizer = {
   ignore_merges: false,
   addBos: false,
 }
+
+/** Phi-4's. */
+const DBRX: PreTokenizer = { ...LLAMA3, ignore_merges: false, addBos: false }
+/** Phi-4-mini's. */
+const GPT_4O: PreTokenizer = { ...DBRX, pre_tokenizer: sequence(split(GPT4O), byteLevel(false)) }
 
 const BY_NAME: Readonly<Record<string, PreTokenizer>> = {
   default: GPT2,
@@ -53,6 +66,8 @@ const BY_NAME: Readonly<Record<string, PreTokenizer>> = {
   falcon3: LLAMA3,
   qwen2: QWEN2,
   'deepseek-r1-qwen': QWEN2,
+  dbrx: DBRX,
+  'gpt-4o': GPT_4O,
 }
 
 export const PRE_NAMES: readonly string[] = Object.keys(BY_NAME)

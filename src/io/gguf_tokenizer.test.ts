@@ -79,6 +79,32 @@ describe('tokenizerFromGguf', () => {
     })
   })
 
+  it("Phi-3's control tokens take in the spaces and line breaks after them, but for those that the model excepts", () => {
+    const g = goldens.find((k) => k.prefix === true)!
+    const added = ['<|endoftext|>', '<|user|>', '<|end|>', '<|assistant|>', '<think>']
+    const [text, user, end, assistant, think] = added.map((_, i) => g.tokens.length + i)
+    const phi3 = { ...g, tokens: [...g.tokens, ...added], types: [...g.types, 3, 3, 3, 3, 4], scores: [...g.scores!, 0, 0, 0, 0, 0] }
+    phi3.types[2] = 4 // </s>, as the converter of Phi-3 writes it
+    const read = (architecture: string) => {
+      const t = load(metadata(phi3).set('general.architecture', architecture))
+      return (s: string) => t.encode(s, { add_special_tokens: false }).ids
+    }
+    const plain = read('llama')
+    const ids = read('phi3')
+    expect(ids('<|user|>\nhello world<|end|>\n<|assistant|>\n it was over.<|end|>\n')).toEqual([
+      user,
+      ...plain('hello world'),
+      end,
+      assistant,
+      ...plain('it was over.'),
+      end,
+    ])
+    expect(ids('</s> \n')).toEqual([2])
+    for (const [token, id] of Object.entries({ '<unk>': 0, '<s>': 1, '<|endoftext|>': text, '<think>': think }))
+      expect(ids(`${token}\nx`), token).toEqual([id, ...plain('\nx')])
+    expect(plain('<|user|>\nx')).toEqual([user, ...plain('\nx')])
+  })
+
   it('says when there is none, or what is wrong with it', () => {
     expect(tokenizerFromGguf(new Map(), 'x.gguf')).toBeNull()
     const change = (...extra: [string, GgufValue | undefined][]) => {

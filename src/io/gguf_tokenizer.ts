@@ -52,12 +52,18 @@ function named(m: Metadata, key: string, tokens: readonly string[], where: strin
   return tokens[id]
 }
 
-/** Control, user-defined and unknown tokens, as tokenizer.json's `added_tokens`. */
-function addedTokens({ tokens, types }: Vocabulary): object[] {
-  const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false }
+/** Tokens of Phi-3 that leave the spaces and line breaks after them: all the others of its SentencePiece vocabulary take them in. GGUF does not keep that, and
+ * llama.cpp knows it by the model too (llama-vocab.cpp, LLAMA_TOKEN_ATTR_RSTRIP). */
+const PHI3_KEEPS_SPACES: readonly string[] = ['<unk>', '<s>', '<|endoftext|>']
+
+/** Control, user-defined and unknown tokens, as tokenizer.json's `added_tokens`.
+ * @param phi3 whether they are Phi-3's, of which `</s>` is user-defined and takes in spaces as its control tokens do */
+function addedTokens({ tokens, types }: Vocabulary, phi3: boolean): object[] {
   return tokens.flatMap((content, id) => {
     const type = types[id]
     const added = type === CONTROL || type === USER_DEFINED || type === UNKNOWN
+    const rstrip = phi3 && !PHI3_KEEPS_SPACES.includes(content) && (type === CONTROL || content === '</s>')
+    const flags = { single_word: false, lstrip: false, rstrip, normalized: false }
     return added && content !== '' ? [{ id, content, ...flags, special: type !== USER_DEFINED }] : []
   })
 }
@@ -196,7 +202,7 @@ export function tokenizerFromGguf(m: Metadata, where: string): TokenizerFiles | 
     version: '1.0',
     truncation: null,
     padding: null,
-    added_tokens: addedTokens(vocab),
+    added_tokens: addedTokens(vocab, kind === 'llama' && m.get('general.architecture') === 'phi3'),
     ...json,
     post_processor: postProcessor(add_bos_token ? bos : null, add_eos_token ? eos : null, tokens),
   }

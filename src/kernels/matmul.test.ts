@@ -1,7 +1,7 @@
 /** Which kernel a product gets. That each is right: src/autograd/ops. */
 import { describe, expect, test } from 'vitest'
 import type { MatrixUnit, TargetTraits } from '../gpu/kernel.ts'
-import { chooseMatmul, matmulCandidates, type MatmulShape } from './matmul.ts'
+import { chooseMatmul, matmulCandidates, type MatmulShape, tunedTo } from './matmul.ts'
 
 const GPU: TargetTraits = { software: false, subgroup: 32, maxBindingSize: 2 ** 27 }
 const shape: MatmulShape = {
@@ -54,4 +54,14 @@ describe('subgroup matrices', () => {
     // Found with them, used without: what was stored outlives what is switched off.
     expect(chooseMatmul({ ...tuned, matrix: null }, { ...shape, M: 64 })).toMatchObject({ matrix: [] })
   })
+})
+
+test('subgroups of more than 16 lanes are not used where rows are read one element at a time: a block may be shorter', () => {
+  const tuned = tunedTo({ family: 'sgk', TM: 8, V: 1 })
+  const shape = { layout: 'nt', M: 300, N: 512, K: 512, plain: false, packed: true, aligned: true, segments: [] } as const
+  const kernelOf = (subgroup: number, vectors: boolean): string =>
+    chooseMatmul({ maxBindingSize: 2 ** 31 - 4, software: false, subgroup, matmuls: tuned }, { ...shape, vectors }).kernel.name
+  expect(kernelOf(32, true)).toBe('matmul_sgk')
+  expect(kernelOf(16, false)).toBe('matmul_sgk')
+  expect(kernelOf(32, false)).not.toBe('matmul_sgk')
 })

@@ -117,7 +117,8 @@ export function chooseMatmul(target: TargetTraits, s: MatmulShape): MatmulChoice
   if ((dot || !software) && s.layout === 'nt' && s.M <= VEC_ROWS && s.vectors)
     return { kernel: matmulVecKernel, constants: vecShape(s.M, s.N, s.K, dot), dot }
   const tuned = target.matmuls?.[matmulClass(s)]
-  if (tuned?.family === 'sgk' && SG > 0) {
+  // Without vectors a chunk is as long as the subgroup, and blocks are as short as 16.
+  if (tuned?.family === 'sgk' && SG > 0 && (s.vectors || SG <= 16)) {
     const choice = registerTile(SG, s, tuned.TM, tuned.V)
     if (choice) return choice
   }

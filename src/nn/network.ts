@@ -74,10 +74,6 @@ export interface AttentionSpec {
   /** Scores are c tanh(s / c) with this c; 0: as they are. */
   readonly softcap?: number
 }
-export interface Checkpoints {
-  readonly every: number
-  readonly half: boolean
-}
 export interface NetworkOptions {
   readonly graph: Graph
   readonly store: ModelStore
@@ -90,8 +86,8 @@ export interface NetworkOptions {
   }
   readonly hook: LinearHook | null
   readonly attention: AttentionMode
-  /** Keep only the input of every `every` blocks, as f16 where `half`, and compute the rest again in the backward pass; null: keep all. */
-  readonly checkpoints: Checkpoints | null
+  /** Keep only the input of every so many blocks, and compute the rest again in the backward pass; null: keep all. */
+  readonly checkpointEvery: number | null
 }
 
 export class Network {
@@ -202,10 +198,9 @@ export class Network {
       for (let i = from; i < to; i++) v = fn(v, i)
       return v
     }
-    const { checkpoints } = this.o
-    if (!checkpoints) return run(x, 0, count)
-    const { every, half } = checkpoints
-    for (let i = 0; i < count; i += every) x = checkpoint((v) => run(v, i, Math.min(count, i + every)), x, { half })
+    const { checkpointEvery: every } = this.o
+    if (every === null) return run(x, 0, count)
+    for (let i = 0; i < count; i += every) x = checkpoint((v) => run(v, i, Math.min(count, i + every)), x)
     return x
   }
 

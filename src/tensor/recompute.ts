@@ -10,7 +10,8 @@ const cheap = (c: Call): boolean =>
   (c.kernel === normKernel && !c.flags.includes('save')) ||
   (c.kernel === activationKernel && !c.flags.includes('grad') && !c.flags.includes('add'))
 
-/** Rewrite in place: results of cheap calls before number `turn` (the first call after the forward pass) are made again for what reads them later. */
+/** Rewrite in place: results of cheap calls before number `turn` (the first call after the forward pass) are made again for what reads them later. What that
+ * call itself reads is at hand. */
 export function recompute(graph: Graph, turn: number): Graph {
   const { calls } = graph
   const inserted: { readonly at: number; readonly call: Call }[] = []
@@ -20,7 +21,7 @@ export function recompute(graph: Graph, turn: number): Graph {
     const old = c.buffers.out
     const reads = (d: Call): boolean => Object.values(d.buffers).includes(old)
     const first = calls.findIndex((d, j) => j >= turn && reads(d))
-    if (first < 0 || overwritten(c, calls.slice(i + 1, first))) continue
+    if (first <= turn || overwritten(c, calls.slice(i + 1, first))) continue
     const again: Tensor = graph.node(`${old.op} again`, old.shape, [old], null, { rows: old.rows })
     for (let j = first; j < calls.length; j++)
       if (reads(calls[j]))

@@ -215,7 +215,7 @@ export class Programs {
       rope: this.rope,
       hook: t.adapter?.hook(g, { training: false, seed: new ScalarInput(0), strength: this.mixing ? this.strength : null }) ?? null,
       attention: { kind: 'cache', position: this.position, layers: this.#layers, capacity: this.capacity },
-      checkpoints: null,
+      checkpointEvery: null,
     })
     const hidden = family.forward(net, config)
     g.within('head', () => this.#lastLogits(g, hidden, net, rows === 1))

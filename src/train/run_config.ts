@@ -74,21 +74,23 @@ export const RUN_OPTIONS = {
     default: 'auto',
     choices: POLICIES,
   }),
-  checkpoint_dtype: choice({
-    label: 'Checkpoints',
-    help: 'How checkpoint and lean keep the inputs of blocks. f16, a scale for each row, takes half the memory and rounds to 11 bits.',
+  activation_dtype: choice({
+    label: 'Kept as',
+    help: 'How activations wait for the backward pass. f16, with a scale for each row, takes half the memory and rounds to 11 bits; what computes stays f32.',
     default: 'f32',
     choices: ['f32', 'f16'],
   }),
 } as const
 export type RunOptions = Values<typeof RUN_OPTIONS>
 
-/** Run options as an earlier version stored them, by their present names: `base` was `dtype`, f32 or f16; `policy` was `checkpointing`. */
+/** Run options as earlier versions stored them, by their present names: `base` was `dtype`, f32 or f16; `policy` was `checkpointing`; `activation_dtype` was
+ * `checkpoint_dtype`. */
 export function renamed(stored: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
-  const { dtype, checkpointing, ...rest } = stored
+  const { dtype, checkpointing, checkpoint_dtype, ...rest } = stored
   return {
     ...(dtype !== undefined && { base: dtype === 'f16' ? 'f16' : 'keep' }),
     ...(checkpointing !== undefined && { policy: checkpointing === true ? 'checkpoint' : 'auto' }),
+    ...(checkpoint_dtype !== undefined && { activation_dtype: checkpoint_dtype }),
     ...rest,
   }
 }

@@ -1,8 +1,9 @@
 /** @file One optimizer step as recorded programs: `micro` (forward, loss, backward of one micro-batch, gradients added up), `update` (norm, clip, AdamW),
  * `evaluate` (forward and loss). They share buffers, and their bytes are known before any is made. */
 import { OptionError } from '../errors.ts'
+import { keepHalf } from '../autograd/keep_half.ts'
 import { moment8bitBytes } from '../autograd/ops/optimizer.ts'
-import { type Checkpoints, Network, type NetworkOptions } from '../nn/network.ts'
+import { Network, type NetworkOptions } from '../nn/network.ts'
 import { ropeFrequencies } from '../nn/rope.ts'
 import type { ModelStore } from '../nn/store.ts'
 import { sftLoss } from '../objectives/sft.ts'
@@ -54,7 +55,10 @@ export interface Keeping {
   readonly policy: FixedPolicy
   /** Norms and activations are computed again. */
   readonly recompute: boolean
-  readonly checkpoints: Checkpoints | null
+  /** Blocks between inputs that are kept, the rest being computed again; null: no checkpoints. */
+  readonly checkpointEvery: number | null
+  /** What waits does so as f16. */
+  readonly half: boolean
   /** Most rows of logits at once; null: by bytes. */
   readonly headRows: number | null
 }
@@ -122,7 +126,7 @@ export class TrainStep {
       rope: this.rope,
       hook,
       attention: { kind: 'rows' },
-      checkpoints: training ? keeping.checkpoints : null,
+      checkpointEvery: training ? keeping.checkpointEvery : null,
     })
     const hidden = t.bundle.family.forward(net, t.bundle.config)
     const turn = g.calls.length
@@ -132,8 +136,11 @@ export class TrainStep {
       ...(keeping.headRows !== null && { headRows: keeping.headRows }),
       ...(logitSoftcap && { softcap: logitSoftcap }),
     })
+    const turned = g.calls[turn]
     if (training && keeping.recompute) recompute(g, turn)
-    return fuse(g)
+    fuse(g)
+    if (training && keeping.half) keepHalf(g, turned)
+    return g
   }
 
   #update(target: TargetTraits, trained: ParamSet): Graph {

@@ -26,7 +26,7 @@ export interface TrainerState {
 }
 export type TrainerOptions = Pick<
   RunOptions,
-  'batch' | 'seq' | 'clip' | 'weight_decay' | 'policy' | 'checkpoint_dtype' | 'lr' | 'schedule' | 'warmup' | 'steps' | 'seed'
+  'batch' | 'seq' | 'clip' | 'weight_decay' | 'policy' | 'activation_dtype' | 'lr' | 'schedule' | 'warmup' | 'steps' | 'seed'
 >
 
 /** A step that was submitted and whose result is not here yet. */

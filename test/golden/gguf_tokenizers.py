@@ -18,14 +18,22 @@ CORPUS = [
     "def f(x):\n    return x ** 2\n\n\nprint(f(12))\n", "naïve café, déjà vu, Ångström, 日本語のテキスト, Привет мир, مرحبا",
     "WE'LL GO, THEY'RE HERE, I'VE SEEN, YOU'D KNOW   many   spaces\t\ttabs\r\nand lines\n\n", "$5.00 + 7% = ??? !!! ... --- (a[b]{c}) http://example.org/a?b=c",
 ] * 4
-TEXTS = CORPUS[:6] + ["", " ", "   ", "\n", " \n\n x", "hello world", "  leading and trailing  ", "1 22 333 4444 55555", "it's IT'S it’S", "e\u0301 é ﬁ", "🎉🎉 emoji", "a<|end|>b <|end|> c", "<|end|>", "\u00a0nbsp", "x\r\ny"]
+TEXTS = CORPUS[:6] + ["", " ", "   ", "\n", " \n\n x", "hello world", "  leading and trailing  ", "1 22 333 4444 55555", "it's IT'S it’S", "e\u0301 é ﬁ", "🎉🎉 emoji", "a<|end|>b <|end|> c", "<|end|>", "\u00a0nbsp", "x\r\ny",
+    "camelCase HTTPServer ISN'T don'T, a//\n/b/\r\n ǅ ʰA Ünïcode 12345x"]
 SPECIAL = ["<|start|>", "<|end|>"]
 GPT4 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+GPT4O = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 P = pre_tokenizers
 PRES = {
     "gpt-2": (None, P.ByteLevel(add_prefix_space=False), False),
     "smollm": (None, P.Sequence([P.Digits(individual_digits=True), P.ByteLevel(add_prefix_space=False)]), False),
     "llama-bpe": (None, P.Sequence([P.Split(Regex(GPT4 % "{1,3}"), "isolated"), P.ByteLevel(add_prefix_space=False, use_regex=False)]), True),
+    "dbrx": (None, P.Sequence([P.Split(Regex(GPT4 % "{1,3}"), "isolated"), P.ByteLevel(add_prefix_space=False, use_regex=False)]), False),
+    "gpt-4o": (None, P.Sequence([P.Split(Regex(GPT4O), "isolated"), P.ByteLevel(add_prefix_space=False, use_regex=False)]), False),
     "qwen2": (normalizers.NFC(), P.Sequence([P.Split(Regex(GPT4 % ""), "isolated"), P.ByteLevel(add_prefix_space=False, use_regex=False)]), False),
 }
 out = []

@@ -19,7 +19,7 @@ const asked = new Map<string, string>()
 
 /** What the plan depends on. Seed, rate and length of the run change no buffer. */
 export function planKey(config: RunConfig, s: StudioState): string {
-  const { batch, seq, accum, optim, base, pack, policy, checkpoint_dtype, clip } = config.run
+  const { batch, seq, accum, optim, base, pack, policy, activation_dtype, clip } = config.run
   return JSON.stringify([
     s.model.info?.fingerprint,
     config.method,
@@ -31,7 +31,7 @@ export function planKey(config: RunConfig, s: StudioState): string {
     base,
     pack,
     policy,
-    checkpoint_dtype,
+    activation_dtype,
     clip > 0,
   ])
 }

@@ -20,7 +20,7 @@ export function Policies({ plan }: { readonly plan: RunPlan }) {
   const auto = config.run.policy === 'auto'
   return (
     <div className="stack" style={{ gap: 8 }} data-testid="policies">
-      <h3 className="small">Activations kept for the backward pass</h3>
+      <h3 className="small">Activations kept for the backward pass{config.run.activation_dtype === 'f16' && ', as f16'}</h3>
       <Radio.Group
         value={config.run.policy}
         onChange={(v) => {
