@@ -40,6 +40,12 @@ function scaling(get: MetadataField): Json {
   }
 }
 
+/** Tensors of the first layer that make a field of config.json true. */
+const BIASES = {
+  attention_bias: ['attn_q', 'attn_k', 'attn_v', 'attn_output'],
+  mlp_bias: ['ffn_gate', 'ffn_up', 'ffn_down'],
+} as const
+
 /** config.json as Transformers 4 would write it. */
 export function ggufConfig(traits: DecoderTraits, metadata: Metadata, tensorNames: ReadonlySet<string>): Json {
   const get: MetadataField = (key) => metadata.get(`${traits.gguf}.${key}`)
@@ -60,6 +66,9 @@ export function ggufConfig(traits: DecoderTraits, metadata: Metadata, tensorName
     max_position_embeddings: get('context_length'),
     rope_theta: get('rope.freq_base') ?? 10_000,
     ...scaling(get),
+    ...Object.fromEntries(
+      (traits.biasFlags ?? []).filter((f) => BIASES[f].every((t) => tensorNames.has(`blk.0.${t}.bias`))).map((f) => [f, true]),
+    ),
     tie_word_embeddings: !tensorNames.has('output.weight'),
     bos_token_id: metadata.get('tokenizer.ggml.bos_token_id'),
     eos_token_id: metadata.get('tokenizer.ggml.eos_token_id'),

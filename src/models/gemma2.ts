@@ -9,18 +9,17 @@ export const GEMMA = {
   activation: { field: 'hidden_activation', name: 'gelu_pytorch_tanh' },
   postNorms: true,
   onePlusNorms: true,
+  biasFlags: ['attention_bias'],
 } as const
 
 /** Each layer's attention and window, the factor on the embeddings, and the caps. */
 export function gemmaSpecifics(config: Json, { hiddenSize, layers, headDim }: DecoderSizes, slides: (layer: number) => boolean) {
-  const bias = config.attention_bias === true
   const logitSoftcap = positive(config, 'final_logit_softcapping')
   const spec = {
     scale: (positive(config, 'query_pre_attn_scalar') ?? headDim) ** -0.5,
     softcap: positive(config, 'attn_logit_softcapping') ?? 0,
   }
   return {
-    biases: { qkv: bias, output: bias, mlp: false },
     embedScale: Math.sqrt(hiddenSize),
     attention: windows(config, layers, slides).map((window) => ({ ...spec, window })),
     ...(logitSoftcap !== null && { logitSoftcap }),

@@ -44,4 +44,5 @@ export const phi3 = decoder({
     attention: windows({ ...config, layer_types: undefined }, layers, () => true).map((window) => ({ window })),
   }),
   ggufFields,
+  ggufMetadata: ['rope_factors_short.weight', 'rope_factors_long.weight'],
 })
