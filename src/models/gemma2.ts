@@ -1,5 +1,6 @@
 /** @file Gemma 2 (Riviere et al. 2024, https://arxiv.org/abs/2408.00118): norms before and after sub-layers, soft-capped scores and logits, a sliding window in every
  * other layer. */
+import { ModelError } from '../errors.ts'
 import { decoder } from './decoder.ts'
 import { type DecoderSizes, type MetadataField, positive, windows } from './decoder_config.ts'
 import type { Json } from './family.ts'
@@ -14,6 +15,12 @@ export const GEMMA = {
 
 /** Each layer's attention and window, the factor on the embeddings, and the caps. */
 export function gemmaSpecifics(config: Json, { hiddenSize, layers, headDim }: DecoderSizes, slides: (layer: number) => boolean) {
+  if (config.use_bidirectional_attention === true)
+    throw new ModelError('use_bidirectional_attention is on', {
+      where: 'config.json',
+      why: 'tokens would see those after them: such a model embeds text and does not write it',
+      fix: 'Use a model that generates text',
+    })
   const logitSoftcap = positive(config, 'final_logit_softcapping')
   const spec = {
     scale: (positive(config, 'query_pre_attn_scalar') ?? headDim) ** -0.5,
