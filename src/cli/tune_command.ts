@@ -9,6 +9,7 @@ import type { State } from '../train/adapter.ts'
 import type { ModelBundle } from '../train/bundle.ts'
 import { adapterFiles, type ExportItem, type Manifest, modelFiles, VERSION } from '../train/export.ts'
 import { fingerprint } from '../train/fingerprint.ts'
+import { makeableStep } from '../train/limits.ts'
 import { type Checkpoint, NO_EXTRAS, run, type RunEvent, type RunRecords } from '../train/run.ts'
 import { type EvalRecord, methodDefaults, RUN_OPTIONS, type RunConfig, type RunOptions, type StepRecord } from '../train/run_config.ts'
 import { RunControl } from '../train/run_control.ts'
@@ -100,6 +101,7 @@ async function train(job: Job): Promise<void> {
   const context = bundle.config.context
   if (o.seq + (t.adapter?.virtualTokens ?? 0) > context)
     out.note(`Rows may be longer than the ${context} tokens that ${bundle.files.name} was made for.`)
+  const step = makeableStep(gpu, t, o)
   const source = new BatchSource(data.train, o)
   let trainer: Trainer | null = null
   const control = new RunControl()
@@ -110,7 +112,8 @@ async function train(job: Job): Promise<void> {
   process.once('SIGINT', interrupt)
   try {
     await t.fill(gpu, { onProgress: (done, total) => out.bar(done, total, 'loading the model') })
-    trainer = await Trainer.create(gpu, t, o)
+    trainer = await Trainer.create(gpu, t, o, step)
+    for (const note of trainer.notes) out.note(note)
     const records = await follow(job, t, trainer, source, control)
     // Counted before the export: reading back makes buffers of its own.
     const counts = {

@@ -39,7 +39,7 @@ async function standalone(adapter: Adapter, state: State, seed: number): Promise
   for (const { name, keys } of adapter.sites()) {
     const pick = (s: State) => Object.fromEntries(Object.entries(keys).map(([p, key]) => [p, s.get(key)!.data]))
     const { options: o, params } = method.standalone(pick(state), pick(start), options)
-    made ??= new Adapter(bundle, method, o, { trainable: false, maxBindingSize: 2 ** 27, targets: adapter.targets })
+    made ??= new Adapter(bundle, method, o, { trainable: false, maxBindingSize: Infinity, targets: adapter.targets })
     const shapes = made.sites().find((s) => s.name === name)!.shapes
     for (const [p, data] of Object.entries(params)) out.set(keys[p], { shape: shapes[p], data })
   }

@@ -1,6 +1,6 @@
 /** @file Reads a model's parameters into their places on the GPU, slice by slice: memory holds a few megabytes of a tensor at a time, whatever the model's size. */
-import { GpuError } from '../errors.ts'
 import type { Gpu } from '../gpu/device.ts'
+import { trial } from '../gpu/trial.ts'
 import { waitFor } from '../gpu/wait.ts'
 import { encoder } from '../io/pack/encoder.ts'
 import { layoutOf, weightOffset } from '../kernels/weight_formats.ts'
@@ -8,6 +8,7 @@ import type { MatrixPart, MatrixStore, Member, Place, VectorStore } from '../nn/
 import { type ModelBundle, notFinite, readFloats, readRows, stored } from './bundle.ts'
 import type { StoreLayout } from './model_store.ts'
 import type { ParamSet } from './param_set.ts'
+import { refusalOf } from './refusals.ts'
 
 export interface FillOptions {
   /** New values of frozen modules, by module path. */
@@ -56,7 +57,7 @@ export async function fillStore(gpu: Gpu, b: ModelBundle, layout: StoreLayout, t
   }
   try {
     o.signal?.throwIfAborted()
-    await allocate(gpu, b, layout, trained)
+    await allocate(gpu, layout, trained)
     for (const m of tables) await fillMatrix(fill, m, m.members[0], m.members[0].name)
     for (const m of [...store.groups.values()].flat())
       for (const member of m.members) await fillMatrix(fill, m, member, `${member.name}.weight`)
@@ -70,19 +71,13 @@ export async function fillStore(gpu: Gpu, b: ModelBundle, layout: StoreLayout, t
   }
 }
 
-async function allocate(gpu: Gpu, b: ModelBundle, layout: StoreLayout, trained: ParamSet | null): Promise<void> {
-  gpu.device.pushErrorScope('out-of-memory')
-  try {
-    for (const s of layout.storages) s.allocate(gpu)
-    if (trained) for (const s of trained.storages()) s.allocate(gpu)
-  } finally {
-    const error = await gpu.device.popErrorScope()
-    if (error)
-      throw new GpuError('the GPU has no room for the weights', {
-        where: b.files.name,
-        why: error.message,
-        fix: 'Close other tabs that use the GPU, choose a 4- or 8-bit base, or use a smaller model',
-      })
+/** Class by class, so that what is said is about what there was no room for. */
+async function allocate(gpu: Gpu, layout: StoreLayout, trained: ParamSet | null): Promise<void> {
+  const storages = [...layout.storages, ...(trained?.storages() ?? [])]
+  for (const memory of ['weights', 'adapter', 'optimizer'] as const) {
+    const made = storages.filter((s) => s.memory === memory)
+    const bytes = made.reduce((n, s) => n + s.bytes, 0)
+    await trial(gpu, refusalOf(memory, bytes, { trainsWeights: trained !== null }), () => made.forEach((s) => s.allocate(gpu)))
   }
 }
 

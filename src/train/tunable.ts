@@ -12,7 +12,7 @@ import type { ModelBundle } from './bundle.ts'
 import { loadState, methodOf } from './load_adapter.ts'
 import { requireTrainable } from './base_formats.ts'
 import { fillStore } from './fill_store.ts'
-import { layoutStore, type StoreLayout } from './model_store.ts'
+import { layoutStore, requireBindable, type StoreLayout } from './model_store.ts'
 import { ParamSet } from './param_set.ts'
 import type { Base, Optimizer } from './run_config.ts'
 import type { Tunable } from './step.ts'
@@ -53,7 +53,7 @@ export class TunableLayout implements Tunable {
   readonly adapter: Adapter | null
   readonly trained: ParamSet | null
   readonly #layout: StoreLayout
-  /** @param method null: the model alone. */
+  /** @param method null: the model alone. Throws OptionError for options that are none, and for what one binding cannot hold. */
   constructor(
     readonly bundle: ModelBundle,
     readonly method: AnyMethod | null,
@@ -78,6 +78,7 @@ export class TunableLayout implements Tunable {
     this.#layout = this.borrows
       ? shared!.#layout
       : layoutStore(bundle, { base: o.base, trained: own, replaced: new Set(replaced ? this.adapter!.targets : []), maxBindingSize })
+    requireBindable(this.#layout, o.base, maxBindingSize)
     this.#own = own
   }
   /** The frozen weights are those of `shared`: filled and freed with it. */
@@ -126,10 +127,10 @@ export class TunableLayout implements Tunable {
   }
 }
 
-/** GPU bytes of a model alone, every weight frozen. */
+/** GPU bytes of a model alone, every weight frozen, whether or not each can be bound. */
 export function baseBytes(bundle: ModelBundle, base: Base, maxBindingSize: number): number {
-  const t = new TunableLayout(bundle, null, {}, { base, seed: 0, trainable: false, maxBindingSize })
-  return t.storages.reduce((n, s) => n + s.bytes, 0)
+  const { storages } = layoutStore(bundle, { base, trained: null, replaced: new Set(), maxBindingSize })
+  return storages.reduce((n, s) => n + s.bytes, 0)
 }
 
 /** Whether the initialisation takes something out of the frozen weights. */
