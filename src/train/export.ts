@@ -33,7 +33,7 @@ export type ExportItem =
 async function standalone(adapter: Adapter, state: State, seed: number): Promise<{ adapter: Adapter; state: State }> {
   const { method, bundle, options } = adapter
   if (method.slot !== 'linear' || !method.standalone || !adapter.replaces) return { adapter, state }
-  const start = (await adapter.initial(seed)).values
+  const start = await adapter.initial(seed)
   const out = new Map<string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }>()
   let made: Adapter | null = null
   for (const { name, keys } of adapter.sites()) {
