@@ -1,7 +1,7 @@
 /** @file Frozen weights on the host, rows at a time: as the file holds them, or as the GPU will. */
 import { ModelError } from '../errors.ts'
 import { decodeWeights, type MadeFormat } from '../io/pack/decoder.ts'
-import { encoder, ownFormat, type Refuse } from '../io/pack/encoder.ts'
+import { encoder, losesValues, type Refuse } from '../io/pack/encoder.ts'
 import { layoutOf, weightBytes, type WeightFormat, weightOffset } from '../kernels/weight_formats.ts'
 import type { Param } from '../models/family.ts'
 import type { HostSite } from '../peft/method.ts'
@@ -30,10 +30,6 @@ export const refuser =
       fix: 'Keep the frozen weights in another form: base keep, f32, q8 or nf4',
     })
   }
-
-/** What a weight loses when it is kept in a format: whether the values are others than the file's. */
-export const losesValues = (b: ModelBundle, p: Linear, format: WeightFormat): format is MadeFormat =>
-  format !== 'f32' && ownFormat(stored(b, `${p.name}.weight`, [p.rows, p.cols]).type) !== format
 
 /** Told how many bytes of the file were read; may throw to end it. */
 export type OnRead = (bytes: number) => void
@@ -94,6 +90,7 @@ function keptRows(b: ModelBundle, p: Linear, format: MadeFormat, onRead: OnRead)
 
 /** A linear layer on the host. `format`: how the GPU keeps its weight, by default as the file does. */
 export function hostSite(b: ModelBundle, p: Linear, format: WeightFormat = 'f32', onRead: OnRead = () => undefined): HostSite {
-  const rows = losesValues(b, p, format) ? keptRows(b, p, format, onRead) : fileRows(b, p, onRead)
+  const { type } = stored(b, `${p.name}.weight`, [p.rows, p.cols])
+  const rows = losesValues(type, format) ? keptRows(b, p, format, onRead) : fileRows(b, p, onRead)
   return { name: p.name, inFeatures: p.cols, outFeatures: p.rows, weight: (first = 0, count = p.rows - first) => rows(first, count) }
 }

@@ -9,6 +9,7 @@ import { packF16 } from '../repack.ts'
 import type { StorageType } from '../source.ts'
 import { storedBytes } from '../storage.ts'
 import { type Pack, packNibbles, packQ45K, packQ6K, packQ8 } from './blocks.ts'
+import type { MadeFormat } from './decoder.ts'
 import { Nf4Quantizer } from './nf4.ts'
 import { quantizeQ8 } from './q8.ts'
 
@@ -31,6 +32,10 @@ export type EncodedFormat = OwnFormat | 'nf4'
 
 /** The format that keeps a stored type as it is; null where there is none (F64, Q2_K, Q3_K). */
 export const ownFormat = (type: StorageType): OwnFormat | null => (type in OWN ? OWN[type as keyof typeof OWN] : null)
+
+/** Whether a stored type in a format has other values than the file. */
+export const losesValues = (type: StorageType, format: EncodedFormat): format is MadeFormat =>
+  format !== 'f32' && ownFormat(type) !== format
 
 const PACKERS: Readonly<Partial<Record<EncodedFormat, Pack>>> = {
   q4_0: packNibbles(false, false),
