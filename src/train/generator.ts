@@ -55,15 +55,21 @@ export class Generator {
     this.strength = programs.strength
   }
 
+  /** Throws GpuError where it cannot be made; then nothing of it is left. */
   static async create(gpu: Gpu, t: Tunable, o: GeneratorOptions): Promise<Generator> {
     const { dot: usable, dotFaster } = gpu.traits
     const dot = usable && ((o.dot ?? 'auto') === 'auto' ? dotFaster === true : o.dot === true)
     const programs = new Programs(t, o.capacity, o.mixing === true, targetOf(gpu.traits), dot)
-    for (const s of programs.storages) s.allocate(gpu)
     const session = await Session.create(gpu, new SessionPlan(programs.specs, programs.storages, programs.logitBytes))
-    const staging = gpu.createBuffer(programs.logitBytes, 0x1 | 0x8 /* MAP_READ | COPY_DST */, 'next-token logits, read back')
-    programs.rope.invFreq.write(programs.rope.values)
-    return new Generator(gpu, o.capacity, session, programs, staging)
+    try {
+      const staging = gpu.createBuffer(programs.logitBytes, 0x1 | 0x8 /* MAP_READ | COPY_DST */, 'next-token logits, read back')
+      programs.rope.invFreq.write(programs.rope.values)
+      return new Generator(gpu, o.capacity, session, programs, staging)
+    } catch (e) {
+      session.destroy()
+      for (const s of programs.own) s.destroy()
+      throw e
+    }
   }
 
   /** Logits after the last of `ids`, read from the beginning: the same whatever `generate` uses. */

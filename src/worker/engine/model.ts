@@ -11,10 +11,11 @@ import type { ByteSource, FileSet } from '../../io/source.ts'
 import { fromBlob, fromBytes } from '../../io/sources.ts'
 import { expandZips } from '../../io/zip.ts'
 import { suffixes } from '../../peft/targets.ts'
+import { conversionNotes } from '../../train/base_formats.ts'
 import { type ModelBundle, openBundle, paramShape } from '../../train/bundle.ts'
 import { fingerprint } from '../../train/fingerprint.ts'
 import { BASES } from '../../train/run_config.ts'
-import { baseBytes, TunableLayout } from '../../train/tunable.ts'
+import { baseBytes } from '../../train/tunable.ts'
 import type { ModelInfo, ModelSpec } from '../protocol.ts'
 
 export interface LoadedModel {
@@ -116,7 +117,6 @@ async function fetchStarter({ fetch, starterUrl }: ModelSources, onProgress: Pro
 
 async function describe(bundle: ModelBundle, tokenizer: Tokenizer | null, maxBindingSize: number): Promise<ModelInfo> {
   const { config, files, family, params } = bundle
-  const alone = new TunableLayout(bundle, null, {}, { base: 'keep', seed: 0, trainable: false, maxBindingSize })
   const size = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1)
   return {
     name: files.name,
@@ -133,7 +133,7 @@ async function describe(bundle: ModelBundle, tokenizer: Tokenizer | null, maxBin
     context: config.context,
     chatTemplate: tokenizer?.chatTemplate ?? null,
     tokenizer: files.tokenizer,
-    notes: [...files.notes, ...alone.notes],
+    notes: [...files.notes, ...conversionNotes(bundle, 'keep')],
     linears: suffixes(bundle.linears),
     bases: BASES.map((base) => ({ base, bytes: baseBytes(bundle, base, maxBindingSize) })),
     fingerprint: await fingerprint(files),

@@ -4,6 +4,7 @@ import { type GpuTraits, targetOf } from '../../gpu/device.ts'
 import { parseOptions } from '../../options.ts'
 import type { ModelBundle } from '../../train/bundle.ts'
 import { type Base, type MemoryPlan, RUN_OPTIONS, type RunConfig, type RunOptions } from '../../train/run_config.ts'
+import { tooLarge } from '../../train/limits.ts'
 import { BY_COST, planStep, stepOf } from '../../train/policy.ts'
 import type { TrainStep } from '../../train/step.ts'
 import { baseBytes, findMethod, TunableLayout } from '../../train/tunable.ts'
@@ -38,20 +39,10 @@ function planRun(bundle: ModelBundle, { method, options, run }: RunConfig, { tra
 const mib = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`
 
 /** What does not fit, or null. */
-function excess({ step, layout, memory }: Planned, { traits, budget }: Device): { what: string; where: string } | null {
+function excess({ step, memory }: Planned, { traits, budget }: Device): { what: string; where: string } | null {
   if (memory.total > budget)
     return { what: `the run needs ${mib(memory.total)}, and this device is trusted with ${mib(budget)}`, where: 'GPU memory' }
-  const buffers = [
-    ...layout.storages.map((s) => ({ name: s.label, bytes: s.bytes })),
-    ...(layout.trained?.storages() ?? []).map((s) => ({ name: s.label, bytes: s.bytes })),
-  ]
-  const large = buffers.find((b) => b.bytes > traits.maxBufferSize)
-  if (large)
-    return { what: `a buffer of ${mib(large.bytes)} is more than this device allows (${mib(traits.maxBufferSize)})`, where: large.name }
-  // Activations are bound whole.
-  const most = Math.min(traits.maxBufferSize, traits.maxBindingSize)
-  const arena = Math.max(0, ...step.plan.arena)
-  return arena > most ? { what: `an activation takes ${mib(arena)}, and one buffer may hold ${mib(most)}`, where: 'activations' } : null
+  return tooLarge(step, traits)
 }
 
 interface Change {
