@@ -108,7 +108,7 @@ test('of a folder it reads the header and no weight, makes no buffer and measure
 test.each([
   ['lora', ['--set', 'r=4']],
   ['lora', ['--set', 'r=4', '--base', 'nf4', '--policy', 'lean']],
-  ['dora', ['--base', 'q8', '--policy', 'checkpoint', '--checkpoint-dtype', 'f16']],
+  ['dora', ['--base', 'q8', '--policy', 'checkpoint', '--activation-dtype', 'f16']],
   ['full', ['--optim', 'adamw_8bit']],
 ] as const)('%s %j: a run on random weights of a config takes what was planned, to the byte', async (method, flags) => {
   const folder = scratch()
