@@ -137,6 +137,7 @@ export class FakeEngine implements WorkerPort {
             optimizer: 20e6,
             activations: 16.5e6 * c.config.run.batch,
             head: 7e6,
+            samples: 24e6,
             total: 205e6 + 16.5e6 * c.config.run.batch,
           },
           trainable: c.config.method === 'ia3' ? 57_600 : 2_442_240,
