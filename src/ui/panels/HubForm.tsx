@@ -4,6 +4,7 @@ import { useState } from 'react'
 import { chooseHub, setHubToken } from '../actions/model.ts'
 import { Card, Disclosure, Tag } from '../components/parts.tsx'
 import { useStudio } from '../store/store.ts'
+import { Downloads } from './Downloads.tsx'
 
 /** "owner/name" or a bare name of an old repository. */
 const REPO = /^[A-Za-z0-9][\w.-]*(\/[A-Za-z0-9][\w.-]*)?$/
@@ -96,6 +97,7 @@ export function HubForm({ locked }: { locked: boolean }) {
             : 'The only thing here that uses the network. Files stay in this browser.'}
         </p>
       </form>
+      <Downloads pick={setText} />
     </Card>
   )
 }

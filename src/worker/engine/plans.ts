@@ -46,6 +46,7 @@ async function measure(
   let trainer: Trainer | null = null
   try {
     r.signal.throwIfAborted()
+    r.progress('Making buffers and kernels', 0, 0, 'steps')
     trainer = await Trainer.create(gpu, layout, run)
     let ms = 0
     for (let i = 0; i < 2; i++) {

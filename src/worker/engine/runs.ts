@@ -137,6 +137,7 @@ async function hold(
   try {
     layout = await room.layout(wanted, hooksOf(r))
     r.signal.throwIfAborted()
+    r.progress('Making buffers and kernels', 0, 0, 'steps')
     // What samples are written with is made now, as planned: a GPU without room for it says so before the first step.
     const length = watchedBy(model, record.extras)(layout)
     if (length > 0) await room.generator(layout, length, false)
