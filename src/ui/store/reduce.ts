@@ -134,16 +134,12 @@ const side = (s: StudioState, which: Side, patch: Partial<SideState>): StudioSta
   trying: { ...s.trying, [which]: { ...s.trying[which], ...patch } },
 })
 
-/** What belonged to another model goes with it: its run rests, its adapter and answers are gone. */
-const withoutOld = (s: StudioState, fingerprint: string): Partial<StudioState> =>
-  s.model.info === null || s.model.info.fingerprint === fingerprint
-    ? {}
-    : {
-        runs: s.runs.map(atRest),
-        trying: INITIAL.trying,
-        exporting: INITIAL.exporting,
-        plan: { ...INITIAL.plan, measures: s.plan.measures },
-      }
+/** The engine lets go of everything when a model is loaded, also when it is the same again: its run rests, its adapter and answers are gone. */
+const withoutOld = (s: StudioState, fingerprint: string): Partial<StudioState> => {
+  if (s.model.info === null) return {}
+  const gone = { runs: s.runs.map(atRest), trying: INITIAL.trying, exporting: INITIAL.exporting }
+  return s.model.info.fingerprint === fingerprint ? gone : { ...gone, plan: { ...INITIAL.plan, measures: s.plan.measures } }
+}
 
 /** A run the engine no longer holds, because another took its place. */
 const atRest = (r: RunView): RunView => (r.live ? { ...r, live: false, status: r.status === 'running' ? 'paused' : r.status } : r)
