@@ -32,6 +32,7 @@ export function Working({ label, progress, onCancel }: Props) {
         {onCancel && (
           <Button
             size="xs"
+            style={{ flex: 'none' }}
             disabled={ending}
             onClick={() => {
               setCancelled(label)

@@ -17,20 +17,28 @@ export function Downloads({ pick }: { readonly pick: (repo: string) => void }) {
   if (list.length === 0 && !error) return null
   return (
     <section className="stack downloads" aria-label="Downloaded models" data-testid="downloads">
-      <h3 className="row">
-        Downloaded models
+      <div className="row">
+        <h3>Downloaded models</h3>
         <span className="grow" />
         <span className="soft small">kept in this browser</span>
-      </h3>
+      </div>
       {error && <ErrorCard error={error} />}
       <ul>
         {list.map(({ repo, bytes: size, complete }) => (
           <li key={repo} data-testid="download-row">
             <div>
-              <Button variant="transparent" size="compact-sm" px={0} aria-label={`Put ${repo} into the form`} onClick={() => pick(repo)}>
+              <Button
+                variant="transparent"
+                size="compact-sm"
+                px={0}
+                h="auto"
+                mih={26}
+                aria-label={`Put ${repo} into the form`}
+                onClick={() => pick(repo)}
+              >
                 {repo}
               </Button>
-              <span className="soft small">
+              <span className="row soft small" style={{ gap: 8 }}>
                 {bytes(size)} {repo === inUse ? <Tag tone="good">in use</Tag> : !complete && <Tag tone="warn">unfinished</Tag>}
               </span>
             </div>
