@@ -22,6 +22,8 @@ export interface LoadedModel {
   readonly bundle: ModelBundle
   readonly tokenizer: Tokenizer | null
   readonly info: ModelInfo
+  /** The hub's repository whose download its weights are read from; null: they lie elsewhere. */
+  readonly repo: string | null
 }
 export interface ModelSources {
   readonly store: BlobStore
@@ -42,14 +44,14 @@ export async function loadModel(
   onProgress: Progress,
   signal: AbortSignal,
 ): Promise<LoadedModel> {
-  const { files, name } = await filesOf(spec, from, onProgress, signal)
+  const { files, name, repo = null } = await filesOf(spec, from, onProgress, signal)
   signal.throwIfAborted()
   const bundle = openBundle(await openModel(files, name))
   signal.throwIfAborted()
   const tokenizer = bundle.files.tokenizer && loadTokenizer(bundle.files.tokenizer)
   const info = await describe(bundle, tokenizer, maxBindingSize)
   signal.throwIfAborted()
-  return { bundle, tokenizer, info }
+  return { bundle, tokenizer, info, repo }
 }
 
 async function filesOf(
@@ -57,7 +59,7 @@ async function filesOf(
   from: ModelSources,
   onProgress: Progress,
   signal: AbortSignal,
-): Promise<{ files: FileSet; name?: string }> {
+): Promise<{ files: FileSet; name?: string; repo?: string }> {
   switch (spec.kind) {
     case 'starter':
       return { files: await fetchStarter(from, onProgress, signal), name: STARTER_NAME }
@@ -72,7 +74,7 @@ async function filesOf(
         signal,
         onProgress: ({ file, done, total }) => onProgress(file, done, total, 'bytes'),
       })
-      return { files: model.files, name: repo }
+      return { files: model.files, name: repo, repo }
     }
     default:
       return spec satisfies never
