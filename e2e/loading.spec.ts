@@ -48,7 +48,7 @@ test('a start, a measured step, an answer and a resumed run are cancelled while 
   await setRun(page, { steps: 3, batch: 1, lr: '2e-3', evalEvery: 0, prompts: 'Once upon a time' })
   await page.getByTestId('run-name').fill('mine')
 
-  await slow(250)
+  await slow(1000)
   await page.getByTestId('probe').click()
   await expect(page.getByTestId('start')).toBeDisabled()
   await cancelLoading(page)
@@ -94,7 +94,7 @@ test('a run that is brought back can be cancelled: it waits as before, and is br
   await page.getByTestId('drop-model-input').setInputFiles(FILES)
   await expect(page.getByTestId('progress')).toBeHidden()
   await go(page, 'train')
-  await slow(250)
+  await slow(1000)
   await page.getByTestId('resume').click()
   await cancelLoading(page)
   await expectStatus(page, 'paused')
