@@ -9,7 +9,7 @@ import type { State } from '../src/train/adapter.ts'
 import { openBundle, type ModelBundle } from '../src/train/bundle.ts'
 import { Trainer as EtudeTrainer } from '../src/train/trainer.ts'
 import { findMethod, TunableLayout } from '../src/train/tunable.ts'
-import type { Matmul, MatmulShape } from './engines.ts'
+import type { Forward, Matmul, MatmulShape } from './engines.ts'
 import {
   ADAMW,
   BATCH,
@@ -86,6 +86,21 @@ function etudeBatch({ ids, labels, tokens }: Batch): EtudeBatch {
   }
 }
 
+/** What a step and an evaluation are planned with. */
+const PLANNED = {
+  batch: BATCH,
+  seq: SEQ,
+  clip: 0,
+  weight_decay: 0,
+  policy: 'fast',
+  activation_dtype: 'f32',
+  lr: ADAMW.lr,
+  schedule: 'constant',
+  warmup: 0,
+  steps: 1_000_000,
+  seed: 0,
+} as const
+
 export interface BenchTrainer extends Trainer {
   readonly plannedBytes: number
   readonly trainer: EtudeTrainer
@@ -102,19 +117,7 @@ export async function create(weights: Weights, method: Method, gpu?: Gpu): Promi
   const loaded = lora ? { method: chosen, options, values: adapterState(weights), targets: bundle.linears, notes: [] } : null
   const tunable = new TunableLayout(bundle, chosen, options, o, loaded)
   await tunable.fill(device)
-  const trainer = await EtudeTrainer.create(device, tunable, {
-    batch: BATCH,
-    seq: SEQ,
-    clip: 0,
-    weight_decay: 0,
-    policy: 'fast',
-    activation_dtype: 'f32',
-    lr: ADAMW.lr,
-    schedule: 'constant',
-    warmup: 0,
-    steps: 1_000_000,
-    seed: 0,
-  })
+  const trainer = await EtudeTrainer.create(device, tunable, PLANNED)
   return {
     plannedBytes: trainer.program.plan.total,
     trainer,
@@ -122,6 +125,31 @@ export async function create(weights: Weights, method: Method, gpu?: Gpu): Promi
     dispose: () => {
       trainer.destroy()
       tunable.destroy()
+      if (!gpu) device.destroy()
+    },
+  }
+}
+
+/** A batch as rows of data, whose labels are not shifted yet: the collator does that, and none is left for a row's last position. */
+const rowsOf = ({ ids }: Batch): TokenRows => ({
+  ids: new Int32Array(ids),
+  labels: new Int32Array(ids),
+  offsets: Uint32Array.from({ length: BATCH + 1 }, (_, i) => i * SEQ),
+})
+
+/** As the held-out loss is measured. @param gpu a device to share; by default one of its own. */
+export async function createForward(weights: Weights, gpu?: Gpu): Promise<Forward> {
+  const device = gpu ?? (await Gpu.request(navigator.gpu))
+  const o = { base: 'f32', seed: 0, trainable: false, maxBindingSize: device.traits.maxBindingSize } as const
+  const model = new TunableLayout(await benchBundle(weights), null, {}, o)
+  await model.fill(device)
+  const trainer = await EtudeTrainer.create(device, model, PLANNED)
+  return {
+    plannedBytes: trainer.program.plan.total,
+    loss: async (batch) => (await trainer.evaluate(rowsOf(batch))).loss,
+    dispose: () => {
+      trainer.destroy()
+      model.destroy()
       if (!gpu) device.destroy()
     },
   }

@@ -1,4 +1,4 @@
-/** @file The arithmetic of a LoRA step, counted from the shapes: what a step's time is held against. */
+/** @file The arithmetic of a LoRA step and of forward passes, counted from the shapes: what their time is held against. */
 import { embeddingSize } from '../src/models/family.ts'
 import type { ModelBundle } from '../src/train/bundle.ts'
 
@@ -34,9 +34,13 @@ export function stepFlops({ params, config }: Shape, { batch, seq, labelled, ran
   return 2 * tokens * (2 * size - first + 3 * low) + 2 * labelled * 2 * head + attention
 }
 
-/** Operations of reading `tokens` of one row as a prompt: every matrix once, the head for the last token alone, attention forward. */
-export function forwardFlops({ params, config }: Shape, tokens: number): number {
+/** Operations of a loss without gradients: every matrix once, the head over labelled rows, both products of causal attention. Norms and activations are not counted. */
+export function lossFlops({ params, config }: Shape, { batch, seq, labelled }: Omit<StepShape, 'rank'>): number {
   const size = sizeOf(linearsOf(params))
-  const attention = 2 * tokens * tokens * config.heads * config.headDim * config.layers
-  return 2 * tokens * size + 2 * config.vocabSize * embeddingSize(config) + attention
+  const head = config.vocabSize * embeddingSize(config)
+  const attention = 2 * batch * seq * seq * config.heads * config.headDim * config.layers
+  return 2 * batch * seq * size + 2 * labelled * head + attention
 }
+
+/** Operations of reading `tokens` of one row as a prompt: as a loss of its last token alone. */
+export const forwardFlops = (shape: Shape, tokens: number): number => lossFlops(shape, { batch: 1, seq: tokens, labelled: 1 })

@@ -1,7 +1,9 @@
 /**
  * @file Measures C = A·B of every engine on the shapes of the bench model and a large square, in rounds in which the engines take turns, against the
- * adapter's measured peak. Products are compared with the naive kernel's, so that nothing is timed that computes something else.
+ * adapter's measured peak. Products are compared with the naive kernel's and dispatches are counted, so that nothing is timed that computes something else,
+ * or less.
  */
+import { takeCounts } from './counters.ts'
 import { ENGINES, type Matmul, type MatmulShape } from './engines.ts'
 import { random } from './model.ts'
 import { callsFor, type Peak } from './peak.ts'
@@ -24,6 +26,23 @@ interface Runner {
   readonly matmul: Matmul
   readonly times: number
   readonly ms: number[]
+  /** Dispatches of one product with what is around a measurement, and the fewest of any measurement of `times`. */
+  readonly single: number
+  fewest: number
+}
+
+/** Milliseconds and dispatches of so many products. */
+async function measure(matmul: Matmul, times: number): Promise<{ readonly ms: number; readonly dispatches: number }> {
+  takeCounts()
+  const began = performance.now()
+  await matmul.run(times)
+  const ms = performance.now() - began
+  return { ms, dispatches: takeCounts().dispatches }
+}
+
+/** Why a figure is false: an engine that is lazy, or remembers a product, dispatches less than it is asked for. Null where each product has its dispatch. */
+export function shortfall({ times, single, fewest }: Pick<Runner, 'times' | 'single' | 'fewest'>): string | null {
+  return single >= 1 && fewest - single >= times - 1 ? null : `${fewest} dispatches for ${times} products, ${single} for one: no figure`
 }
 
 async function benchShape(shape: MatmulShape, engines: readonly string[], rounds: number, peak: Peak, problems: string[]): Promise<Row[]> {
@@ -39,12 +58,13 @@ async function benchShape(shape: MatmulShape, engines: readonly string[], rounds
       const { createMatmul } = await ENGINES[engine]()
       if (!createMatmul) continue
       const matmul = await createMatmul(shape, a, b)
+      const { dispatches: single } = await measure(matmul, 1)
       const times = await callsFor((n) => matmul.run(n), MEASURE_MS)
       const product = await matmul.read()
       expected ??= product
       const error = product.reduce((worst, x, i) => Math.max(worst, Math.abs(x - expected![i])), 0)
       if (!(error <= TOLERANCE) || product.length !== M * N) problems.push(`${name}, ${engine}: product off by ${error}`)
-      runners.push({ engine, matmul, times, ms: [] })
+      runners.push({ engine, matmul, times, ms: [], single, fewest: Infinity })
     } catch (error) {
       problems.push(`${name}, ${engine}: ${error instanceof Error ? error.message : String(error)}`)
     }
@@ -52,13 +72,19 @@ async function benchShape(shape: MatmulShape, engines: readonly string[], rounds
   for (let round = 0; round < rounds; round++) {
     for (let i = 0; i < runners.length; i++) {
       const runner = runners[(round + i) % runners.length]
-      const began = performance.now()
-      await runner.matmul.run(runner.times)
-      runner.ms.push((performance.now() - began) / runner.times)
+      const { ms, dispatches } = await measure(runner.matmul, runner.times)
+      runner.ms.push(ms / runner.times)
+      runner.fewest = Math.min(runner.fewest, dispatches)
     }
   }
-  return runners.map(({ engine, matmul, ms }) => {
+  return runners.flatMap((runner) => {
+    const { engine, matmul, ms } = runner
     matmul.dispose()
+    const short = shortfall(runner)
+    if (short !== null) {
+      problems.push(`${name}, ${engine}: ${short}`)
+      return []
+    }
     const gflops = (2 * M * N * K) / median(ms) / 1e6
     const rates = { gflops, peak_gflops: peak.gflops, percent_of_peak: (100 * gflops) / peak.gflops }
     return rateRow('matmul', engine, median(ms), { m: M, n: N, k: K, layout: 'nn', dtype: 'f32', ...rates })

@@ -1,7 +1,7 @@
 /** @file What the bench measures, as rows: a case and an engine a row. Shared by all cases; the command prints and writes them. */
 
 export interface Row {
-  /** `lora-step`, `full-step`, `matmul`, `attention`, `norm`, `cross-entropy`, `adamw` (a whole optimizer step, or its pass `update`), `smollm2-lora-BxT`, `smollm2-prefill`, `smollm2-decode`, `smollm2-decode-floor`, `sweep-sequence|batch|rank`, `memory`, `tuning`, `peak-fma`, `peak-copy`. */
+  /** `lora-step`, `full-step`, `forward`, `matmul`, `attention`, `norm`, `cross-entropy`, `adamw` (a whole optimizer step, or its pass `update`), `smollm2-lora-BxT`, `smollm2-prefill`, `smollm2-decode`, `smollm2-decode-floor`, `sweep-sequence|batch|rank`, `memory`, `tuning`, `peak-fma`, `peak-copy`. */
   readonly case: string
   /** A peer's name, `etude`, `etude-tile` (its kernel for adapters that nothing is known of), `etude-matrix` (subgroup matrices), `etude-dot` (packed products), `naive`, or `adapter` for what the adapter itself can do. */
   readonly engine: string

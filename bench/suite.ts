@@ -1,6 +1,7 @@
 /** @file Everything the bench measures, in one run: the same in the page and in Node, which differ in the engines and in where model files come from. */
 import { waitFor } from '../src/gpu/wait.ts'
 import type { ModelFiles } from '../src/io/model_files.ts'
+import { benchForward } from './forward.ts'
 import { KERNEL_PARTS } from './kernels.ts'
 import { benchMatmuls } from './matmuls.ts'
 import { benchMemory } from './memory.ts'
@@ -12,7 +13,17 @@ import { benchSteps } from './steps.ts'
 import { benchSweeps } from './sweep.ts'
 
 /** What --only may name: a part, or one of SmolLM2's cases. */
-export const PARTS = ['step', ...Object.keys(KERNEL_PARTS), 'smollm2', 'sweep', 'memory', GENERATE, ...SMOLLM2_CASES, LONG_CASE] as const
+export const PARTS = [
+  'step',
+  'forward',
+  ...Object.keys(KERNEL_PARTS),
+  'smollm2',
+  'sweep',
+  'memory',
+  GENERATE,
+  ...SMOLLM2_CASES,
+  LONG_CASE,
+] as const
 
 export interface BenchOptions {
   /** Parts of PARTS; all but the case of 4096 tokens when absent. */
@@ -58,6 +69,7 @@ export async function runSuite({ only, rounds, engines }: BenchOptions, host: Ho
   const add = (measured: readonly Row[]) => rows.push(...measured.map((row) => ({ rounds, ...row })))
   const o = { rounds, peak, say, problems }
   if (wants('step')) for (const method of ['lora', 'full'] as const) add(await benchSteps(method, named, rounds, peak, say, problems))
+  if (wants('forward')) add(await benchForward(named, rows, o))
   if (wants('matmul')) add(await benchMatmuls(named, rounds, peak, say, problems))
   if (!named.includes('etude')) return { rows, problems, adapter }
   const { gpu, row } = await preparedGpu()

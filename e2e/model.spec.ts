@@ -134,6 +134,9 @@ test.describe('from the hub', () => {
     await page.getByTestId('cancel').click()
     await expect(page.getByRole('button', { name: 'Resume the download' })).toBeVisible()
     await expect(page.getByTestId('model-name')).toHaveText('starter')
+    const row = page.getByTestId('download-row')
+    await expect(row).toContainText('someone/tiny')
+    await expect(row).toContainText('unfinished')
     release()
 
     const texts = hub.asked.filter((p) => p.endsWith('config.json')).length
@@ -153,6 +156,33 @@ test.describe('from the hub', () => {
     await page.reload()
     await ready(page)
     await expect(page.getByTestId('model-name')).toHaveText('someone/tiny')
+
+    // it takes room until it is deleted, which it cannot be while it is in use
+    await expect(row).toContainText('in use')
+    await expect(page.getByTestId('download-delete')).toBeDisabled()
+    await page.getByTestId('use-starter').click()
+    await expect(page.getByTestId('model-name')).toHaveText('starter')
+    await expect(row).toContainText(/[\d.]+\sMB\s*$/)
+    await page.getByTestId('download-delete').click()
+    await page.getByTestId('download-delete-sure').click()
+    await expect(page.getByTestId('downloads')).toBeHidden()
+    expect(await everythingKept(page)).not.toContain('model.safetensors')
+  })
+
+  test('what came of a cancelled download can be deleted', async ({ page }) => {
+    const hub = await fakeHub(page)
+    hub.gate = new Promise(() => undefined)
+    await open(page)
+    await page.getByTestId('hub-repo').fill('someone/tiny')
+    await page.getByTestId('hub-fetch').click()
+    await expect(page.getByTestId('progress')).toContainText('model.safetensors')
+    await page.getByTestId('cancel').click()
+    await expect(page.getByTestId('download-row')).toContainText('unfinished')
+    await page.getByTestId('download-delete').click()
+    await page.getByTestId('download-delete-sure').click()
+    await expect(page.getByTestId('downloads')).toBeHidden()
+    await expect(page.getByRole('button', { name: 'Fetch', exact: true })).toBeVisible()
+    expect(await everythingKept(page)).not.toContain('model.safetensors')
   })
 
   test('a model that is not there says so', async ({ page }) => {

@@ -13,6 +13,7 @@ import { provenance } from './provenance.mjs'
 
 const PARTS = [
   'step',
+  'forward',
   'matmul',
   'adamw',
   'attention',
@@ -29,14 +30,16 @@ const PARTS = [
 ]
 /** Packages that are measured in the page. */
 const PEERS = ['@tensorflow/tfjs', '@jax-js/jax', 'onnxruntime-web']
+/** As in bench/engines.ts; in Node, those of bench/node.ts. */
+const ENGINES = { page: ['etude', 'naive', 'tfjs', 'jax-js', 'onnxruntime-web'], node: ['etude', 'naive'] }
 const SMOLLM2 = resolve(ROOT, '../shared/models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf')
 
 const USAGE = `usage: npm run bench [-- options]
-  --only <part,part>   step (the bench model, beside the peers), matmul, adamw, attention, norm, cross-entropy, smollm2 (SmolLM2-135M), sweep (cost by length, batch and rank), memory (planned and allocated),
+  --only <part,part>   step (the bench model, beside the peers), forward (its forward pass, also of peers that cannot train), matmul, adamw, attention, norm, cross-entropy, smollm2 (SmolLM2-135M), sweep (cost by length, batch and rank), memory (planned and allocated),
                        generate (SmolLM2-135M: prefill and decode), one of SmolLM2's cases by its name, or smollm2-lora-1x4096 (minutes on a software adapter; only where it is asked for). Default: all else
   --all                every part, smollm2-lora-1x4096 too
   --rounds <n>         measured rounds in which the engines take turns, 5 or more (default 7)
-  --engines <a,b>      only these engines
+  --engines <a,b>      only these of etude, naive, tfjs, jax-js and onnxruntime-web (with --node: of etude and naive)
   --node               without a browser, on Dawn in Node: for a GPU that no browser can reach. Peers are left out
   --model <file.gguf>  SmolLM2-135M's weights (default: those beside the checkout, or random ones of its shapes)
   --adapter <which>    gpu, lavapipe or swiftshader (default: the first of them that is there)
@@ -71,11 +74,16 @@ function readOptions() {
     const only = values.all ? PARTS : values.only?.split(',')
     const unknown = only?.find((part) => !PARTS.includes(part))
     if (unknown !== undefined) throw new Error(`--only wants some of ${PARTS.join(', ')}, not ${unknown}`)
+    const engines = values.engines?.split(',')
+    const here = values.node ? ENGINES.node : ENGINES.page
+    const stranger = engines?.find((engine) => !here.includes(engine))
+    if (stranger !== undefined)
+      throw new Error(`--engines${values.node ? ' with --node' : ''} wants some of ${here.join(', ')}, not ${stranger}`)
     if (values.model && !existsSync(values.model)) throw new Error(`--model: there is no ${values.model}`)
     if (values.adapter && !['gpu', 'lavapipe', 'swiftshader'].includes(values.adapter))
       throw new Error(`--adapter: unknown ${values.adapter}`)
     const model = values.model ? resolve(values.model) : existsSync(SMOLLM2) ? SMOLLM2 : null
-    return { ...values, only, rounds, model, engines: values.engines?.split(',') }
+    return { ...values, only, rounds, model, engines }
   } catch (error) {
     process.stderr.write(`${error.message}\n${USAGE}`)
     process.exit(2)

@@ -10,7 +10,7 @@ const percent = (n) => (n === undefined ? '' : `${n.toFixed(0)} %`)
 const COUNTS = ['dispatches', 'submits', 'planned', 'allocated']
 const counts = (r) => [whole(r.dispatches), whole(r.submits), bytes(r.planned_bytes), bytes(r.allocated_bytes)]
 
-/** Training steps of the bench model, an engine a row. */
+/** Training steps and the forward pass of the bench model, an engine a row. */
 function steps(rows) {
   const head = ['case', 'engine', 'ms', 'rounds', 'tokens/s', 'GFLOP/s', 'of peak', ...COUNTS, 'first loss']
   const cells = (r) => [
@@ -99,7 +99,7 @@ function comparisons(rows) {
 
 /** @param rows of bench/report.ts. */
 export function benchTables(rows) {
-  const step = rows.filter((r) => /^(lora|full)-step$/.test(r.case))
+  const step = rows.filter((r) => /^((lora|full)-step|forward)$/.test(r.case))
   const grown = rows.filter((r) => r.batch !== undefined)
   const prepared = rows.find((r) => r.case === 'tuning')
   const rest = rows.filter((r) => !step.includes(r) && !grown.includes(r) && r !== prepared)

@@ -1,11 +1,12 @@
 /** What the commands do with bad files, with runs that fail, and how their processes end. */
-import { cpSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { dispatch } from '../src/cli/dispatch.ts'
 import { AdapterError, DataError, FileError, GpuError, type ModelError, RunError } from '../src/errors.ts'
 import { Gpu } from '../src/gpu/device.ts'
-import { Recorder, ROOT, run, scratch, spawned, STARTER, type Step, tokenRows, tune } from './cli.ts'
+import { Recorder, ROOT, run, scratch, spawned, STARTER, type Step, TEST_GPU, tokenRows, tune } from './cli.ts'
+import { gpu } from './gpu.ts'
 
 describe('a run that fails', () => {
   /** A device of its own, taken away after as many steps. */
@@ -71,6 +72,51 @@ describe('a run that fails', () => {
     expect((error as Error).message).toMatch(/step \d+, rows .*not finite/)
     const done = (JSON.parse(readFileSync(join(folder, 'o/etude_run.json'), 'utf8')) as { steps: Step[] }).steps.length
     expect((error as Error).message).toContain(`step ${done + 1},`)
+  })
+})
+
+describe('a run that is stopped', () => {
+  /** Presses Ctrl-C at the first sign of `when`. */
+  class Stopping extends Recorder {
+    #pressed = false
+    constructor(readonly when: 'loading' | 'a step') {
+      super(true)
+    }
+    #press(): void {
+      if (!this.#pressed) process.listeners('SIGINT').at(-1)!('SIGINT')
+      this.#pressed = true
+    }
+    override bar(done: number, total: number, text: string): void {
+      if (this.when === 'loading' && text.startsWith('loading') && done < total) this.#press()
+    }
+    override result(value: unknown, text: string): void {
+      super.result(value, text)
+      if (this.when === 'a step') this.#press()
+    }
+  }
+  const go = async (when: 'loading' | 'a step') => {
+    const folder = scratch()
+    const out = new Stopping(when)
+    const before = gpu.allocatedBytes
+    const argv = ['--model', 'starter', '--data', tokenRows(folder), '--steps', '50', '--seq', '16', '--out', join(folder, 'o'), '--json']
+    const error = await dispatch(argv, () => out, TEST_GPU).catch((e: unknown) => e)
+    expect(gpu.allocatedBytes).toBe(before)
+    return { out, error, files: readdirSync(join(folder, 'o')), listeners: process.listenerCount('SIGINT') }
+  }
+  test('while the model loads: it ends there, and nothing is written', async () => {
+    const listeners = process.listenerCount('SIGINT')
+    const ended = await go('loading')
+    expect(ended.error).toBeInstanceOf(RunError)
+    expect((ended.error as Error).message).toMatch(/stopped before the first step.*nothing was written/i)
+    expect([ended.files, ended.out.results, ended.out.notes.filter((n) => n.includes('kept'))]).toEqual([[], [], []])
+    expect(ended.listeners).toBe(listeners)
+  })
+  test('after a step: what is trained is kept', async () => {
+    const { out, error, files } = await go('a step')
+    expect(error).toBeUndefined()
+    expect(out.notes.join()).toContain('what is trained is kept')
+    expect(files).toContain('adapter_model.safetensors')
+    expect(out.results.length).toBeLessThan(10)
   })
 })
 

@@ -1,7 +1,7 @@
 /** The arithmetic of a step against counts made by hand. */
 import { expect, test } from 'vitest'
 import { benchBundle } from '../bench/etude.ts'
-import { forwardFlops, stepFlops } from '../bench/flops.ts'
+import { forwardFlops, lossFlops, stepFlops } from '../bench/flops.ts'
 import { makeWeights } from '../bench/model.ts'
 import config from './configs/smollm2-135m.json'
 import { openBundle } from '../src/train/bundle.ts'
@@ -32,4 +32,11 @@ test('the bench model is about 8.1 GFLOP a step', async () => {
   const counted = stepFlops(await benchBundle(makeWeights()), { batch: 4, seq: 128, labelled: 508, rank: 8 })
   expect(counted / 1e9).toBeGreaterThan(7.5)
   expect(counted / 1e9).toBeLessThan(8.5)
+})
+
+test('the bench model’s forward pass', async () => {
+  // q, k, v, o, gate, up and down of 4 layers; the head over the 127 labelled tokens of a row; 4 heads of 64, half of T × T, 2 products.
+  const layer = 256 * 256 * 4 + 256 * 688 * 3
+  const byHand = 2 * 512 * 4 * layer + 2 * 508 * 256 * 1024 + 4 * 4 * 2 * 2 * 0.5 * 128 * 128 * 256
+  expect(lossFlops(await benchBundle(makeWeights()), { batch: 4, seq: 128, labelled: 508 })).toBe(byHand)
 })

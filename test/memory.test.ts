@@ -5,15 +5,17 @@ import { benchBundle } from '../bench/etude.ts'
 import { makeWeights } from '../bench/model.ts'
 import type { TokenRows } from '../src/data/types.ts'
 import { GpuError } from '../src/errors.ts'
+import { targetOf } from '../src/gpu/device.ts'
 import type { Json } from '../src/peft/method.ts'
 import type { RunOptions } from '../src/train/run_config.ts'
 import { BatchSource } from '../src/data/collate.ts'
+import { BY_COST, stepOf } from '../src/train/policy.ts'
 import { READBACK_BYTES } from '../src/train/readback.ts'
 import { Trainer } from '../src/train/trainer.ts'
 import { findMethod, TunableLayout } from '../src/train/tunable.ts'
 import { DeviceMemory } from './device_memory.ts'
 import { gpu } from './gpu.ts'
-import { RUN, tinyBundle, tinyRows } from './tiny.ts'
+import { RUN, tinyBundle, tinyRows, trainSteps } from './tiny.ts'
 
 let memory: DeviceMemory | null = null
 afterEach(() => {
@@ -73,24 +75,33 @@ describe('the bench model', () => {
 })
 
 describe('a device with less memory', () => {
-  const run = async (limit: number) => {
-    const bundle = await tinyBundle()
+  interface Less {
+    readonly method?: string
+    readonly options?: Json
+    readonly change?: Partial<RunOptions>
+    readonly fields?: Json
+  }
+  const run = async (limit: number, { method = 'lora', options = { r: 4 }, change = {}, fields = {} }: Less = {}) => {
+    const bundle = await tinyBundle(fields)
+    const before = gpu.allocatedBytes
     memory = new DeviceMemory(gpu, limit)
     const layout = { base: 'f32', seed: 0, trainable: true, maxBindingSize: gpu.traits.maxBindingSize } as const
-    const t = new TunableLayout(bundle, findMethod('lora'), { r: 4 }, layout)
+    const t = new TunableLayout(bundle, findMethod(method), options, layout)
     let trainer: Trainer | null = null
     try {
       await t.fill(gpu)
       const filled = memory.live
-      trainer = await Trainer.create(gpu, t, RUN)
+      trainer = await Trainer.create(gpu, t, { ...RUN, ...change })
       const last = trainer.session.programs.reduce((n, p) => n + p.uniforms.size, READBACK_BYTES)
-      return { error: null, filled, last, plan: trainer.program.plan }
+      const { program, notes } = trainer
+      const [first] = await trainSteps(trainer, tinyRows(), 1)
+      return { error: null, filled, last, plan: program.plan, policy: program.keeping.policy, notes, loss: first.loss }
     } catch (e) {
-      return { error: e, filled: 0, last: 0, plan: null }
+      return { error: e, filled: 0, last: 0, plan: null, policy: null, notes: [], loss: NaN }
     } finally {
       trainer?.destroy()
       t.destroy()
-      expect([memory.live, memory.buffers.size]).toEqual([0, 0])
+      expect([memory.live, memory.buffers.size, gpu.allocatedBytes]).toEqual([0, 0, before])
       memory.restore()
     }
   }
@@ -126,5 +137,48 @@ describe('a device with less memory', () => {
       ['the GPU has no room for the batch', 'GPU memory, batch'],
     ])
     expect((await run(total)).error).toBeNull()
+  })
+
+  test('auto goes on with the next policy where the GPU refuses, and says so; only the leanest is refused', async () => {
+    // Blocks enough that a policy is a matter of bytes.
+    const long = { fields: { num_hidden_layers: 6, vocab_size: 512 }, change: { seq: 64, policy: 'auto' } } as const
+    const target = targetOf(gpu.traits)
+    const bundle = await tinyBundle(long.fields)
+    const o = { base: 'f32', seed: 0, trainable: true, maxBindingSize: gpu.traits.maxBindingSize } as const
+    const t = new TunableLayout(bundle, findMethod('lora'), { r: 4 }, o)
+    const totals = BY_COST.map((policy) => stepOf(t, { ...RUN, ...long.change }, target, policy).plan.total)
+    for (let i = 1; i < totals.length; i++) expect(totals[i]).toBeLessThan(totals[i - 1])
+    const plenty = await run(Infinity, long)
+    expect([plenty.policy, plenty.notes]).toEqual(['fast', []])
+    for (const [i, policy] of BY_COST.entries()) {
+      const made = await run(totals[i], long)
+      expect(made.error, policy).toBeNull()
+      expect([made.policy, made.plan!.total]).toEqual([policy, totals[i]])
+      expect(made.notes).toHaveLength(i)
+      made.notes.forEach((note, k) => expect(note).toMatch(new RegExp(`no room for policy ${BY_COST[k]} .* ${BY_COST[k + 1]} \\(`)))
+      expect(Math.abs(made.loss - plenty.loss)).toBeLessThan(1e-5)
+    }
+    const { error } = await run(totals.at(-1)! - 1, long)
+    expect(error).toBeInstanceOf(GpuError)
+    expect((error as GpuError).where).toMatch(/^GPU memory/)
+    // A policy that was named is kept.
+    expect((await run(totals[0] - 1, { ...long, change: { ...long.change, policy: 'fast' } })).error).toBeInstanceOf(GpuError)
+  })
+
+  test('every weight is trained: what is said is about the class that was refused, and no smaller base is advised', async () => {
+    const full = { method: 'full', options: {} }
+    const { bytes } = (await run(Infinity, full)).plan!
+    const cases = [
+      [bytes.weights - 1, 'the weights, which are trained as f32', 'weights', 'lora'],
+      [bytes.weights + 1, 'the gradients of all weights', 'adapter', 'lora'],
+      [bytes.weights + bytes.adapter + 1, "the optimizer's states of all weights", 'optimizer', 'adamw_8bit'],
+    ] as const
+    for (const [limit, what, where, fix] of cases) {
+      const { error } = await run(limit, full)
+      expect(error).toBeInstanceOf(GpuError)
+      expect(error).toMatchObject({ what: expect.stringContaining(`no room for ${what} (`) as string, where: `GPU memory, ${where}` })
+      expect((error as GpuError).fix).toContain(fix)
+      expect((error as GpuError).fix).not.toMatch(/nf4|q8\b/)
+    }
   })
 })

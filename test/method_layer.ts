@@ -90,8 +90,9 @@ export class AdaptedLayer {
       const initial = (await method.initialise?.(site, options, draw)) ?? {
         params: Object.fromEntries(Object.keys(specs).map((p) => [p, draw(p)])),
       }
-      if (initial.residual) w.values.set(initial.residual, m.from * K)
-      members.push({ site, rows: m.rows, frozen: initial.residual ?? W, start: initial.params })
+      const frozen = method.replaces?.(options) === true ? method.remainder!(W, 0, initial.params, options) : W
+      w.values.set(frozen, m.from * K)
+      members.push({ site, rows: m.rows, frozen, start: initial.params })
       for (const [p, { shape }] of Object.entries(specs)) shapes[p] = [(shapes[p]?.[0] ?? 0) + shape[0], ...shape.slice(1)]
     }
     const layer = new AdaptedLayer(method, options, members, shapes, rows, kind === 'single')

@@ -1,10 +1,11 @@
 /** A model of 2 GB whose bytes are made up as they are read: memory while it loads, progress, and what is left when loading is cancelled or fails. */
-import { afterEach, expect, test } from 'vitest'
+import { afterEach, describe, expect, test } from 'vitest'
 import { openModel } from '../src/io/model_files.ts'
 import type { ByteSource, FileSet } from '../src/io/source.ts'
 import { fromBytes } from '../src/io/sources.ts'
 import type { Json } from '../src/models/family.ts'
 import { familyOf } from '../src/models/registry.ts'
+import { lora } from '../src/peft/lora.ts'
 import { type ModelBundle, openBundle, paramShape, tensorName } from '../src/train/bundle.ts'
 import { TunableLayout } from '../src/train/tunable.ts'
 import { DeviceMemory } from './device_memory.ts'
@@ -98,6 +99,46 @@ test('2 GB become 4-bit weights in less than 300 MB of JavaScript memory, with p
   expect(told.at(-1)).toBeGreaterThan(0.999 * bundle.files.fileBytes)
   t.destroy()
   expect(memory.live).toBe(0)
+})
+
+describe('an initialisation that takes something out of every weight', () => {
+  // 487 MB of f32 are replaced: kept on the host, they alone would be too much.
+  const two = { ...CONFIG, vocab_size: 4096, num_hidden_layers: 2 }
+  const olora = (b: ModelBundle): TunableLayout =>
+    new TunableLayout(
+      b,
+      lora,
+      { init_lora_weights: 'olora', r: 1 },
+      { base: 'nf4', seed: 0, trainable: true, maxBindingSize: gpu.traits.maxBindingSize },
+    )
+
+  test('less than 300 MB of JavaScript memory, progress through both passes, and a note', { timeout: 600_000 }, async () => {
+    const reads: Reads = { longest: 0, memory: 0 }
+    const bundle = await open(endlessFiles(two, reads))
+    const t = olora(bundle)
+    expect(t.notes).toEqual([expect.stringMatching(/^14 targeted layers are kept as f32 \(486\.5 MB\) whatever the base \(nf4\)/)])
+    const before = process.memoryUsage().arrayBuffers
+    reads.memory = 0
+    const told: number[] = []
+    let total = 0
+    await t.fill(gpu, { onProgress: (done, all) => (told.push(done), (total = all)) })
+    console.log(`at most ${((reads.memory - before) / MB).toFixed(0)} MB`)
+    expect(reads.memory - before).toBeLessThan(300 * MB)
+    expect(reads.longest).toBeLessThan(16 * MB)
+    expect(total).toBe(bundle.files.fileBytes + t.adapter!.targetBytes)
+    expect(told.every((v, i) => i === 0 || v >= told[i - 1])).toBe(true)
+    expect(told.filter((v) => v < t.adapter!.targetBytes).length).toBeGreaterThan(100)
+    expect(told.at(-1)).toBeGreaterThan(0.999 * total)
+    t.destroy()
+  })
+  test('cancelled in the first pass, nothing was made', async () => {
+    const t = olora(await open(endlessFiles(two, { longest: 0, memory: 0 })))
+    const abort = new AbortController()
+    memory = new DeviceMemory(gpu)
+    const filling = t.fill(gpu, { signal: abort.signal, onProgress: () => abort.abort(new DOMException('enough', 'AbortError')) })
+    await expect(filling).rejects.toThrow('enough')
+    expect(memory.peak).toBe(0)
+  })
 })
 
 test('cancelled half-way, loading ends with the reason and leaves no buffer', { timeout: 600_000 }, async () => {

@@ -4,8 +4,8 @@
  * Tried on lavapipe, by CPU time of a LoRA step: seven separate projections 2.44 s, q/k/v and gate/up fused 2.35 s, AdamW over one flat tensor 2.33 s,
  * both (taken) 2.36 s and a third fewer dispatches, the adapter added to the weights first 2.9 s; `nn.dotProductAttention` as fast as matmul and softmax.
  */
-import { blockUntilReady, defaultDevice, init, jit, nn, numpy as np, tree, valueAndGrad } from '@jax-js/jax'
-import { type Matmul, type MatmulShape } from '../engines.ts'
+import { defaultDevice, getWebGPUDevice, init, jit, nn, numpy as np, tree, valueAndGrad } from '@jax-js/jax'
+import { type Forward, type Matmul, type MatmulShape } from '../engines.ts'
 import {
   ADAMW,
   BATCH,
@@ -32,21 +32,31 @@ type Tree = Record<string, A>
 
 const array = (data: Float32Array, shape: number[]) => np.array(data, { shape, dtype: np.float32 })
 
-/** Base weights and adapter as two flat trees: `embed`, `norm`, `<layer>.<group>` [G·out, in]; the adapter `.A` [G·r, in] and `.B` [G, out, r]. */
-function upload(weights: Weights): { base: Tree; adapter: Tree } {
+/** A flat tree: `embed`, `norm`, the layers' norms, `<layer>.<group>` [G·out, in]. */
+function uploadBase(weights: Weights): Tree {
   const base: Tree = { embed: array(weights.embed_tokens, [V, C]), norm: array(weights.norm, [C]) }
-  const adapter: Tree = {}
   weights.layers.forEach((layer, i) => {
     base[`${i}.input_layernorm`] = array(layer.input_layernorm, [C])
     base[`${i}.post_attention_layernorm`] = array(layer.post_attention_layernorm, [C])
     for (const group of GROUP_NAMES) {
       const { members, out, inputs } = GROUPS[group]
       base[`${i}.${group}`] = array(stacked(layer, group, 'W'), [members.length * out, inputs])
+    }
+  })
+  return base
+}
+
+/** A flat tree: `<layer>.<group>.A` [G·r, in] and `.B` [G, out, r]. */
+function uploadAdapter(weights: Weights): Tree {
+  const adapter: Tree = {}
+  weights.layers.forEach((layer, i) => {
+    for (const group of GROUP_NAMES) {
+      const { members, out, inputs } = GROUPS[group]
       adapter[`${i}.${group}.A`] = array(stacked(layer, group, 'A'), [members.length * LORA.r, inputs])
       adapter[`${i}.${group}.B`] = array(stacked(layer, group, 'B'), [members.length, out, LORA.r])
     }
   })
-  return { base, adapter }
+  return adapter
 }
 
 /** x [N, in] · Wᵀ of a group's projections side by side [N, G·out], with LoRA's s·(x Aᵀ) Bᵀ where there is an adapter. Takes x. */
@@ -72,15 +82,19 @@ function rope(x: A, cos: A, sin: A): A {
   return np.concatenate([a.ref.mul(cos.ref).sub(b.ref.mul(sin.ref)), b.mul(cos.ref).add(a.mul(sin.ref))], 3)
 }
 
+type Tables = { cos: A; sin: A }
 /** What a step is given: ids and labels [N], RoPE's tables. A type, not an interface: jax-js takes trees of plain types. */
+type Inputs = { ids: A; labels: A } & Tables
 
-type Inputs = { ids: A; labels: A; cos: A; sin: A }
+/** Rows of the embedding [V, C] by ids [N]. Neither takes what it is given. */
+const lookUp = (table: A, ids: A): A => np.take(table.ref, ids.ref, 0)
+/** The same with a gradient, which a gather does not have here: a matmul with one-hot ids. */
+const lookUpTrained = (table: A, ids: A): A => np.matmul(nn.oneHot(ids.ref, V), table.ref)
 
 /** Mean cross-entropy over the labelled tokens. Takes nothing that it is given. */
-function lossOf(base: Tree, adapter: Tree | null, { ids, labels, cos, sin }: Inputs): A {
+function lossOf(base: Tree, adapter: Tree | null, embed: typeof lookUp, { ids, labels, cos, sin }: Inputs): A {
   const heads = (x: A) => x.reshape([BATCH, SEQ, H, D])
-  // A gather has no gradient here: trained embeddings are looked up by a matmul with one-hot ids.
-  let x = adapter ? np.take(base.embed.ref, ids.ref, 0) : np.matmul(nn.oneHot(ids.ref, V), base.embed.ref)
+  let x = embed(base.embed, ids)
   for (let i = 0; i < MODEL.num_hidden_layers; i++) {
     const normed = rmsNorm(x.ref, base[`${i}.input_layernorm`])
     const [q, k, v] = np.split(project(normed, base, adapter, i, 'qkv'), 3, 1) as [A, A, A]
@@ -121,24 +135,37 @@ function adamw({ p, m, v }: State, grads: Tree, { size, eps }: Scalars): State {
   return { p: nextP, m: nextM, v: nextV }
 }
 
-export async function create(weights: Weights, method: Method): Promise<Trainer> {
+/** Throws where jax-js finds no WebGPU. */
+async function useWebGpu(): Promise<void> {
   const devices = await init('webgpu')
   if (!devices.includes('webgpu')) throw new Error('jax-js has no WebGPU here')
   defaultDevice('webgpu')
-  const { base, adapter } = upload(weights)
-  const lora = method === 'lora'
-  const tables = ropeTables()
+}
+
+/** RoPE's tables [T, 1, D/2]. */
+function uploadTables(): Tables {
   const halves = (table: Float32Array) =>
     array(
       table.filter((_, i) => i % D < D / 2),
       [SEQ, 1, D / 2],
     )
+  const { cos, sin } = ropeTables()
+  return { cos: halves(cos), sin: halves(sin) }
+}
+
+function uploadBatch({ ids, labels }: Batch, tables: Tables): Inputs {
+  return { ids: np.array(ids, { dtype: np.int32 }), labels: np.array(labels, { dtype: np.int32 }), ...tree.ref(tables) }
+}
+
+export async function create(weights: Weights, method: Method): Promise<Trainer> {
+  await useWebGpu()
+  const base = uploadBase(weights)
+  const lora = method === 'lora'
   const frozen: Tree = lora ? base : {}
-  const fixed = { cos: halves(tables.cos), sin: halves(tables.sin) }
-  if (!lora) tree.dispose(adapter)
+  const tables = uploadTables()
 
   const loss = (trained: Tree, frozen: Tree, inputs: Inputs): A => {
-    const result = lora ? lossOf(frozen, trained, inputs) : lossOf(trained, null, inputs)
+    const result = lora ? lossOf(frozen, trained, lookUp, inputs) : lossOf(trained, null, lookUpTrained, inputs)
     tree.dispose([trained, frozen, inputs])
     return result
   }
@@ -147,32 +174,48 @@ export async function create(weights: Weights, method: Method): Promise<Trainer>
     return [value, adamw(state, grads, scalars)]
   })
 
-  const p = lora ? adapter : base
+  const p = lora ? uploadAdapter(weights) : base
   const count = Object.values(p).reduce((sum, w) => sum + w.size, 0)
   let state: State = { p, m: np.zeros([count]), v: np.zeros([count]) }
   let step = 0
   return {
-    async step({ ids, labels }: Batch) {
+    async step(batch: Batch) {
       step += 1
       const { lr, beta1, beta2, eps } = ADAMW
       const correction = Math.sqrt(1 - beta2 ** step)
       const scalars = { size: np.array([(lr * correction) / (1 - beta1 ** step)]), eps: np.array([eps * correction]) }
-      const inputs = { ids: np.array(ids, { dtype: np.int32 }), labels: np.array(labels, { dtype: np.int32 }), ...tree.ref(fixed) }
-      const [value, next] = train(state, tree.ref(frozen), inputs, scalars)
+      const [value, next] = train(state, tree.ref(frozen), uploadBatch(batch, tables), scalars)
       state = next
       return ((await value.data()) as Float32Array)[0]
     },
     dispose() {
-      tree.dispose([state, frozen, fixed])
+      tree.dispose([state, frozen, tables])
       train.dispose()
+    },
+  }
+}
+
+export async function createForward(weights: Weights): Promise<Forward> {
+  await useWebGpu()
+  const base = uploadBase(weights)
+  const tables = uploadTables()
+  const forward = jit((base: Tree, inputs: Inputs): A => {
+    const result = lossOf(base, null, lookUp, inputs)
+    tree.dispose([base, inputs])
+    return result
+  })
+  return {
+    loss: async (batch: Batch) => ((await forward(tree.ref(base), uploadBatch(batch, tables)).data()) as Float32Array)[0],
+    dispose() {
+      tree.dispose([base, tables])
+      forward.dispose()
     },
   }
 }
 
 /** A [M, K] · B [K, N]. */
 export async function createMatmul({ M, N, K }: MatmulShape, a: Float32Array, b: Float32Array): Promise<Matmul> {
-  await init('webgpu')
-  defaultDevice('webgpu')
+  await useWebGpu()
   const [left, right] = [array(a, [M, K]), array(b, [K, N])]
   const multiply = jit((x: A, y: A): A => np.matmul(x, y))
   let product = multiply(left.ref, right.ref)
@@ -181,8 +224,10 @@ export async function createMatmul({ M, N, K }: MatmulShape, a: Float32Array, b:
       for (let i = 0; i < times; i++) {
         product.dispose()
         product = multiply(left.ref, right.ref)
+        // Nothing is submitted before somebody asks for it, and a product that is disposed of before that is never computed.
+        await product.ref.gpuBuffer()
       }
-      await blockUntilReady(product)
+      await getWebGPUDevice().queue.onSubmittedWorkDone()
     },
     read: async () => (await product.ref.data()) as Float32Array,
     dispose() {

@@ -1,47 +1,62 @@
 /**
- * @file onnxruntime-web's WebGPU matmul: a model of one MatMul node, operands and product in GPU buffers. It cannot train (its training build ended with
- * 1.20), so it has no step.
+ * @file onnxruntime-web on WebGPU: a matmul, with operands and product in GPU buffers, and the bench model's forward pass. It cannot train (its training
+ * build ended with 1.20), so it has no step.
  */
 import * as ort from 'onnxruntime-web/jspi'
 import wasm from 'onnxruntime-web/ort-wasm-simd-threaded.jspi.wasm?url'
 import { readFloats, storageBuffer } from '../device.ts'
-import { type Matmul, type MatmulShape } from '../engines.ts'
+import { type Forward, type Matmul, type MatmulShape } from '../engines.ts'
+import { type Batch, BATCH, SEQ, type Weights } from '../model.ts'
+import { lossModel } from './onnx_model.ts'
+import { onnxModel } from './onnx_proto.ts'
 
-/** Protocol-buffer fields: a varint, and anything that has a length. */
-const varint = (field: number, value: number): number[] => [field << 3, ...base128(value)]
-const bytes = (field: number, content: readonly number[]): number[] => [(field << 3) | 2, ...base128(content.length), ...content]
-const text = (field: number, value: string): number[] => bytes(field, [...new TextEncoder().encode(value)])
+const N = BATCH * SEQ
 
-function base128(value: number): number[] {
-  return value < 128 ? [value] : [(value & 127) | 128, ...base128(value >>> 7)]
-}
-
-/** An ONNX model (onnx.proto3, opset 13) with inputs A [M, K] and B [K, N] and output C = MatMul(A, B), all f32. */
-function matmulModel({ M, N, K }: MatmulShape): Uint8Array {
-  const FLOAT = 1
-  const value = (name: string, dims: readonly number[]) => {
-    const shape = dims.flatMap((d) => bytes(1, varint(1, d)))
-    return [...text(1, name), ...bytes(2, bytes(1, [...varint(1, FLOAT), ...bytes(2, shape)]))]
-  }
-  const node = [...text(1, 'A'), ...text(1, 'B'), ...text(2, 'C'), ...text(4, 'MatMul')]
-  const graph = [
-    ...bytes(1, node),
-    ...text(2, 'matmul'),
-    ...bytes(11, value('A', [M, K])),
-    ...bytes(11, value('B', [K, N])),
-    ...bytes(12, value('C', [M, N])),
-  ]
-  return Uint8Array.from([...varint(1, 8), ...bytes(7, graph), ...bytes(8, varint(2, 13))])
-}
-
-export async function createMatmul(shape: MatmulShape, a: Float32Array<ArrayBuffer>, b: Float32Array<ArrayBuffer>): Promise<Matmul> {
-  const { M, N, K } = shape
+/** Throws where a node would run on the CPU: that would not be a figure of the GPU. */
+function openSession(model: Uint8Array, output: 'cpu' | 'gpu-buffer'): Promise<ort.InferenceSession> {
   ort.env.wasm.numThreads = 1
   ort.env.wasm.wasmPaths = { wasm }
-  const session = await ort.InferenceSession.create(matmulModel(shape), {
+  return ort.InferenceSession.create(model, {
     executionProviders: ['webgpu'],
-    preferredOutputLocation: 'gpu-buffer',
+    preferredOutputLocation: output,
+    extra: { session: { disable_cpu_ep_fallback: '1' } },
   })
+}
+
+export async function createForward(weights: Weights): Promise<Forward> {
+  const session = await openSession(lossModel(weights), 'cpu')
+  return {
+    async loss({ ids, labels, tokens }: Batch) {
+      const weight = (label: number) => (label === -100 ? 0 : 1 / tokens)
+      const feeds = {
+        ids: new ort.Tensor('int32', ids, [N]),
+        labels: new ort.Tensor(
+          'int32',
+          labels.map((label) => Math.max(0, label)),
+          [N, 1],
+        ),
+        row_weights: new ort.Tensor('float32', Float32Array.from(labels, weight), [N, 1]),
+      }
+      const { loss } = await session.run(feeds)
+      return (loss.data as Float32Array)[0]
+    },
+    dispose: () => void session.release(),
+  }
+}
+
+/** A model of one MatMul node: A [M, K] · B [K, N]. */
+export async function createMatmul(shape: MatmulShape, a: Float32Array<ArrayBuffer>, b: Float32Array<ArrayBuffer>): Promise<Matmul> {
+  const { M, N, K } = shape
+  const model = onnxModel({
+    nodes: [{ op: 'MatMul', inputs: ['A', 'B'], outputs: ['C'] }],
+    constants: [],
+    inputs: [
+      { name: 'A', type: 'f32', shape: [M, K] },
+      { name: 'B', type: 'f32', shape: [K, N] },
+    ],
+    outputs: [{ name: 'C', type: 'f32', shape: [M, N] }],
+  })
+  const session = await openSession(model, 'gpu-buffer')
   const device = await ort.env.webgpu.device
   const buffers = [storageBuffer(device, a), storageBuffer(device, b), storageBuffer(device, M * N * 4)] as const
   const tensor = (buffer: GPUBuffer, dims: number[]) => ort.Tensor.fromGpuBuffer(buffer, { dataType: 'float32', dims })

@@ -16,7 +16,7 @@ export interface CommandSpec {
 const model = {
   kind: 'text',
   value: '<starter|folder|file.gguf>',
-  help: 'The model: the bundled starter, a Hugging Face folder, or a GGUF file; random:<config.json> is seeded random weights of those shapes.',
+  help: 'The model: the bundled starter, a Hugging Face folder, or a GGUF file; random:<config.json> is random weights of those shapes, drawn from --seed (from 0 where a command has none).',
   required: true,
 } as const
 const adapter = {

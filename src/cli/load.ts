@@ -25,19 +25,19 @@ import { parsePairs } from './args.ts'
 import type { Output } from './output.ts'
 
 /** The model that `random:<config.json>` names: its shapes, with seeded random weights. */
-async function openRandom(path: string): Promise<ModelBundle> {
-  return openBundle(randomModel(await readJsonObject(await fromPath(path)), basename(dirname(resolve(path)))))
+async function openRandom(path: string, seed: number): Promise<ModelBundle> {
+  return openBundle(randomModel(await readJsonObject(await fromPath(path)), basename(dirname(resolve(path))), seed))
 }
 
-/** `starter`, a folder, a .gguf file or `random:<config.json>`; with `configAlone`, a config.json too. Throws FileError or ModelError naming the file. */
-export async function loadModel(named: string, out: Output, o: { configAlone?: boolean } = {}): Promise<ModelBundle> {
+/** `starter`, a folder, a .gguf file or `random:<config.json>`; with `configAlone`, a config.json too. `seed`: of random weights. Throws FileError or ModelError naming the file. */
+export async function loadModel(named: string, out: Output, o: { configAlone?: boolean; seed?: number } = {}): Promise<ModelBundle> {
   const random = /^random:(.+)$/.exec(named)?.[1]
   if (random) {
-    const bundle = await openRandom(random)
+    const bundle = await openRandom(random, o.seed ?? 0)
     for (const note of bundle.files.notes) out.note(note)
     return bundle
   }
-  if (o.configAlone && named.endsWith('.json')) return openRandom(named)
+  if (o.configAlone && named.endsWith('.json')) return openRandom(named, 0)
   const path = named === 'starter' ? join(ROOT, 'public/starter') : named
   const bundle = openBundle(await openModel(await readPath(path), named === 'starter' ? 'starter' : basename(resolve(path))))
   for (const note of bundle.files.notes) out.note(note)

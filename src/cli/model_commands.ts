@@ -105,7 +105,7 @@ const dotOf = (args: Args): boolean | 'auto' => {
 }
 
 export async function generateCommand(args: Args, out: Output, gpus: GpuSource): Promise<void> {
-  const bundle = await loadModel(args.required('model'), out)
+  const bundle = await loadModel(args.required('model'), out, { seed: args.number('seed') })
   const tokenizer = requireTokenizer(bundle, '--prompt', 'Add the tokenizer.json of the model')
   const maxTokens = args.number('max_tokens')
   const { ids, ...ends } = readPrompt(tokenizer, args.required('prompt'), args.switch('chat') ? ownTemplate(tokenizer) : null)

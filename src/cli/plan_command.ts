@@ -1,6 +1,7 @@
 /** @file `plan`: what a run would take, without reading a weight. */
 import { targetOf } from '../gpu/device.ts'
-import { BY_COST, memoryBudget, planStep, stepOf } from '../train/policy.ts'
+import { makeableStep } from '../train/limits.ts'
+import { BY_COST, stepOf } from '../train/policy.ts'
 import { TunableLayout } from '../train/tunable.ts'
 import { parseOptions } from '../options.ts'
 import type { Args } from './args.ts'
@@ -13,13 +14,14 @@ const megabytes = (n: number): string => `${(n / 1e6).toFixed(1)} MB`
 export async function planCommand(args: Args, out: Output, gpus: GpuSource): Promise<void> {
   const { method, options, run } = readArguments(args)
   const bundle = await loadModel(args.required('model'), out, { configAlone: true })
-  const gpu = await gpus.open()
+  // Nothing is computed: there is nothing to measure for.
+  const gpu = await gpus.open({ tune: false })
   try {
     const { maxBindingSize } = gpu.traits
     const o = { base: run.base, seed: run.seed, trainable: true, maxBindingSize, optim: run.optim }
     const layout = new TunableLayout(bundle, method, parseOptions(method!.options, options), o)
     const target = targetOf(gpu.traits)
-    const step = planStep(layout, run, target, memoryBudget(gpu.traits))
+    const step = makeableStep(gpu, layout, run)
     const { total, ...by_class } = step.memory
     const policies = BY_COST.map((policy) => {
       const s = policy === step.keeping.policy ? step : stepOf(layout, run, target, policy)

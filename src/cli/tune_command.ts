@@ -1,7 +1,7 @@
 /** @file `tune`: a whole run from the command line, and what it leaves in the output folder. */
 import { BatchSource } from '../data/collate.ts'
 import type { Dataset } from '../data/dataset.ts'
-import { OptionError } from '../errors.ts'
+import { OptionError, RunError } from '../errors.ts'
 import type { Gpu } from '../gpu/device.ts'
 import { parseOptions } from '../options.ts'
 import type { AnyMethod, Json } from '../peft/method.ts'
@@ -9,6 +9,7 @@ import type { State } from '../train/adapter.ts'
 import type { ModelBundle } from '../train/bundle.ts'
 import { adapterFiles, type ExportItem, type Manifest, modelFiles, VERSION } from '../train/export.ts'
 import { fingerprint } from '../train/fingerprint.ts'
+import { makeableStep } from '../train/limits.ts'
 import { type Checkpoint, NO_EXTRAS, run, type RunEvent, type RunRecords } from '../train/run.ts'
 import { type EvalRecord, methodDefaults, RUN_OPTIONS, type RunConfig, type RunOptions, type StepRecord } from '../train/run_config.ts'
 import { RunControl } from '../train/run_control.ts'
@@ -52,7 +53,7 @@ const withRate = (run: RunOptions, method: AnyMethod, width: number, args: Args)
 export async function tuneCommand(args: Args, out: Output, gpus: GpuSource): Promise<void> {
   const wanted = readArguments(args)
   const folder = args.required('out')
-  const bundle = await loadModel(args.required('model'), out)
+  const bundle = await loadModel(args.required('model'), out, { seed: args.number('seed') })
   const loaded = args.has('adapter') ? await loadAdapter(bundle, args.required('adapter'), args.pairs('set'), out) : null
   if (loaded && wanted.method && wanted.method.id !== loaded.method.id)
     throw new OptionError(`the adapter was made with ${loaded.method.id}`, {
@@ -86,6 +87,13 @@ interface Job {
   readonly gpu: Gpu
 }
 
+/** The run was ended while there was nothing to keep. */
+const stoppedEarly = (): RunError =>
+  new RunError('stopped before the first step was done', {
+    why: 'Nothing is trained yet, so nothing was written',
+    fix: 'Start the run again',
+  })
+
 async function train(job: Job): Promise<void> {
   const { out, bundle, loaded, method, config, data, gpu } = job
   const { run: o } = config
@@ -100,18 +108,24 @@ async function train(job: Job): Promise<void> {
   const context = bundle.config.context
   if (o.seq + (t.adapter?.virtualTokens ?? 0) > context)
     out.note(`Rows may be longer than the ${context} tokens that ${bundle.files.name} was made for.`)
+  const step = makeableStep(gpu, t, o)
   const source = new BatchSource(data.train, o)
   let trainer: Trainer | null = null
   const control = new RunControl()
+  const loading = new AbortController()
   const interrupt = (): void => {
-    out.note('Stopping after this step; what is trained is kept. Once more ends at once.')
+    if (trainer) out.note('Stopping after this step; what is trained is kept. Once more ends at once.')
+    else loading.abort(stoppedEarly())
     control.stop()
   }
   process.once('SIGINT', interrupt)
   try {
-    await t.fill(gpu, { onProgress: (done, total) => out.bar(done, total, 'loading the model') })
-    trainer = await Trainer.create(gpu, t, o)
+    await t.fill(gpu, { signal: loading.signal, onProgress: (done, total) => out.bar(done, total, 'loading the model') })
+    trainer = await Trainer.create(gpu, t, o, step)
+    loading.signal.throwIfAborted()
+    for (const note of trainer.notes) out.note(note)
     const records = await follow(job, t, trainer, source, control)
+    if (trainer.done === 0) throw stoppedEarly()
     // Counted before the export: reading back makes buffers of its own.
     const counts = {
       planned_bytes: trainer.program.plan.total,

@@ -1,5 +1,5 @@
 /** Chat templates of the model families against Transformers' apply_chat_template, and the loss mask of each assistant turn against spans and tokens worked out
- * without Jinja (fixture: test/golden/chat_templates.py). The templates are this project's own words for: SmolLM2's ChatML, Qwen2.5's, Qwen3's (which rewrites
+ * without Jinja (fixture: test/golden/chat_templates.py). The templates are this project's own words for: SmolLM2's and Qwen2's ChatML, Qwen2.5's, Qwen3's (which rewrites
  * earlier turns), Llama 3's, 3.1's and 3.2's (dated), Gemma 2's, Gemma 3's (system text in the first question) and Phi-3's; the script holds them to the models' own
  * ones, and compares those with this renderer too. Base models (GPT-2, OPT) have none. Everything must be equal. */
 import { readFileSync } from 'node:fs'

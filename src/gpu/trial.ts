@@ -12,7 +12,10 @@ export interface Refusal {
   readonly fix: string
 }
 
-/** Runs `make` and throws what the GPU says about it, or what it throws itself. `undo` frees what was made; it gets null where `make` threw. */
+/** The GPU has no room. */
+export class NoRoomError extends GpuError {}
+
+/** Runs `make` and throws what the GPU says about it (NoRoomError where memory is short), or what it throws itself. `undo` frees what was made; it gets null where `make` threw. */
 export async function trial<T>(
   gpu: Gpu,
   { what, where, fix }: Refusal,
@@ -35,12 +38,9 @@ export async function trial<T>(
   if (made && !error) return made.value
   undo(made && made.value)
   if (!error) throw thrown
-  const full = error.constructor.name === 'GPUOutOfMemoryError'
-  throw new GpuError(full ? `the GPU has no room for ${what}` : `the GPU rejected ${what}`, {
-    ...(where !== undefined && { where }),
-    why: error.message,
-    fix,
-  })
+  const detail = { ...(where !== undefined && { where }), why: error.message, fix }
+  if (error.constructor.name === 'GPUOutOfMemoryError') throw new NoRoomError(`the GPU has no room for ${what}`, detail)
+  throw new GpuError(`the GPU rejected ${what}`, detail)
 }
 
 /** Write zeros over whole buffers (COPY_DST) and wait: memory that only seems to be there is missed here. */

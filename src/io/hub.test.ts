@@ -103,7 +103,7 @@ describe('fetchModel', () => {
     hub.offline = true
     expect((await get()).files.size).toBe(3)
     await expect(get({ retries: 1 }, 'owner/other')).rejects.toThrow(/owner\/other.*connection failed/)
-    expect(await downloadedModels(store)).toEqual([{ repo: 'owner/name', bytes: expect.any(Number) as number }])
+    expect(await downloadedModels(store)).toEqual([{ repo: 'owner/name', bytes: expect.any(Number) as number, complete: true }])
     await removeDownload(store, 'owner/name')
     expect(await store.list('')).toEqual([])
   })
@@ -119,9 +119,22 @@ describe('fetchModel', () => {
     await expect(get({ signal: abort.signal, onProgress })).rejects.toThrow(/abort/i)
     const part = (await store.list('hub/')).find((f) => f.key.endsWith('.part'))
     expect(part?.size).toBeGreaterThan(8 * 2 ** 20)
+    expect(await downloadedModels(store)).toEqual([{ repo: 'owner/name', bytes: part!.size + 1100, complete: false }])
     hub.requests.length = 0
     await get()
     expect(downloads()[0].headers.get('range')).toBe(`bytes=${part?.size}-`)
+  })
+  it('what came of a cancelled download can be deleted; other repositories stay', async () => {
+    await get({}, 'owner/name')
+    const abort = new AbortController()
+    const onProgress = (p: HubProgress) => p.done > 10 * 2 ** 20 && abort.abort()
+    await expect(get({ signal: abort.signal, onProgress }, 'owner/other')).rejects.toThrow(/abort/i)
+    const listed = async () => (await downloadedModels(store)).map((d) => `${d.repo} ${d.complete}`)
+    expect(await listed()).toEqual(['owner/name true', 'owner/other false'])
+    await removeDownload(store, 'owner/other')
+    expect(await listed()).toEqual(['owner/name true'])
+    hub.offline = true
+    expect((await get({}, 'owner/name')).files.size).toBe(3)
   })
   it('begins anew where the server knows no ranges, or sends another part', async () => {
     hub.ranges = false

@@ -11,6 +11,8 @@ import type { ByteSource, FileSet } from './source.ts'
 
 /** Received bytes are stored in pieces of this size: what a crash can lose. */
 const PIECE = 8 * 2 ** 20
+/** Ends the key of a file that is not there whole yet. */
+const PART = '.part'
 const LISTING_LIMIT = 64 * 2 ** 20
 
 export interface HubModel {
@@ -18,6 +20,13 @@ export interface HubModel {
   /** The commit the files are of, 40 hex digits. */
   readonly commit: string
   readonly files: FileSet
+}
+/** What is stored of a repository. */
+export interface Download {
+  readonly repo: string
+  readonly bytes: number
+  /** Nothing of it is missing. */
+  readonly complete: boolean
 }
 interface Manifest {
   readonly commit: string
@@ -69,7 +78,7 @@ function rangeStart(response: Response, have: number, size: number): number | nu
   return Number(from) === have && (total === '*' || Number(total) === size) ? have : null
 }
 
-/** Downloads one file into `key`, going on from what is stored under `key`.part. */
+/** Downloads one file into `key`, going on from what is stored under `key` and PART. */
 async function download(
   get: Client,
   repo: string,
@@ -81,7 +90,7 @@ async function download(
 ): Promise<void> {
   const { store, signal } = options
   const where = `${repo}, ${file.name}`
-  const part = `${key}.part`
+  const part = `${key}${PART}`
   let have = (await store.read(part))?.size ?? 0
   if (have > file.size) {
     await store.remove(part)
@@ -211,18 +220,16 @@ export async function fetchModel(name: string, options: HubOptions): Promise<Hub
   return { repo: id.repo, commit, files: set }
 }
 
-/** Bytes that downloads take, by repository. */
-export async function downloadedModels(store: BlobStore): Promise<{ readonly repo: string; readonly bytes: number }[]> {
-  const bytes = new Map<string, number>()
+/** Downloads by repository, unfinished ones too: those have a part of a file, or no list of what belongs to them yet. */
+export async function downloadedModels(store: BlobStore): Promise<Download[]> {
+  const found = new Map<string, { bytes: number; listed: boolean; parts: boolean }>()
   for (const { key, size } of await store.list('hub/')) {
-    const repo = key
-      .split('/')
-      .slice(1)
-      .join('/')
-      .replace(/\/([0-9a-f]{40}|manifests)\/[^/]*$/, '')
-    bytes.set(repo, (bytes.get(repo) ?? 0) + size)
+    const [, repo, folder] = /^hub\/(.+)\/([0-9a-f]{40}|manifests)\/[^/]*$/.exec(key) ?? []
+    if (!repo) continue
+    const f = found.get(repo) ?? { bytes: 0, listed: false, parts: false }
+    found.set(repo, { bytes: f.bytes + size, listed: f.listed || folder === 'manifests', parts: f.parts || key.endsWith(PART) })
   }
-  return [...bytes].map(([repo, n]) => ({ repo, bytes: n }))
+  return [...found].map(([repo, { bytes, listed, parts }]) => ({ repo, bytes, complete: listed && !parts }))
 }
 
 /** Deletes the files of a repository, unfinished ones too. */

@@ -83,6 +83,25 @@ describe('openModel', () => {
     expect(m.tokenizer?.config).toEqual({})
     expect((await openModel(set({ 'tiny.gguf': goldenBytes('io/tiny.gguf') }))).notes).toHaveLength(1)
   })
+  it('reads the divisors of rotary frequencies, and refuses those that it cannot read', async () => {
+    const file = (type: number, values: number) =>
+      set({
+        'x.gguf': new GgufBuilder()
+          .start(1, 0)
+          .tensor('rope_freqs.weight', [values], type, 0)
+          .end(4 * values),
+      })
+    expect((await openModel(file(0, 3))).gguf?.get('rope_freqs.weight')).toEqual([0, 0, 0])
+    for (const [type, values] of [
+      [1, 4],
+      [0, 1025],
+    ] as const) {
+      await expect(openModel(file(type, values))).rejects.toThrow(FileError)
+      await expect(openModel(file(type, values))).rejects.toThrow(
+        /x\.gguf, tensor "rope_freqs\.weight": It has .* expected up to 1024 numbers/,
+      )
+    }
+  })
   it('any mix of files gives a model or a FileError', async () => {
     const names = [...Object.keys(good), 'x.gguf', 'model.safetensors.index.json', 'chat_template.jinja', 'a/config.json']
     const data = fc.oneof(fc.constantFrom(...Object.values(good), goldenBytes('io/tiny.gguf')), fc.json(), fc.uint8Array({ maxLength: 50 }))

@@ -34,6 +34,8 @@ export type ModelFiles = Common &
 
 /** llama.cpp's names: of Llama 3.1, and of Phi-3 for sequences within its original context and beyond. */
 const ROTARY_DIVISORS = ['rope_freqs.weight', 'rope_factors_short.weight', 'rope_factors_long.weight']
+/** Twice as many as pairs of dimensions in the largest heads of any model. */
+const MOST_DIVISORS = 1024
 const TEXT_LIMIT = 2 ** 20
 const NO_TOKENIZER = 'The model came without a tokenizer: only rows that are tokenised already can be used.'
 
@@ -80,7 +82,13 @@ async function withRotaryDivisors(
   const all = new Map(metadata)
   for (const name of ROTARY_DIVISORS) {
     const t = tensors.get(name)
-    if (!t || t.type !== 'F32' || t.bytes > 4096) continue
+    if (!t) continue
+    if (t.type !== 'F32' || t.bytes > MOST_DIVISORS * 4)
+      throw new FileError(`It has ${t.bytes} bytes of ${t.type}, expected up to ${MOST_DIVISORS} numbers of F32`, {
+        where: `${t.source.name}, tensor "${name}"`,
+        why: 'It says how positions are encoded',
+        fix: 'Convert the model again with a current llama.cpp, or use its safetensors form',
+      })
     const bytes = await t.source.read(t.offset, t.bytes)
     all.set(name, [...new Float32Array(bytes.buffer, bytes.byteOffset, t.bytes / 4)])
   }

@@ -73,6 +73,8 @@ export function decoder(traits: DecoderTraits): ModelFamily<DecoderConfig> {
     // convert_hf_to_gguf.py adds the 1 of "1 + weight" to Gemma's norms.
     ggufShift: (name) => (traits.onePlusNorms && name.endsWith('norm.weight') ? 1 : 0),
     params: (c) => params(traits, c),
+    // Llama 2's first files have the frequencies of its rotary positions, which follow from the config.
+    holdsNoWeights: (name) => name.endsWith('.rotary_emb.inv_freq') || traits.ggufMetadata?.includes(name) === true,
     forward: (net, c) => {
       const x = net.blocks(net.embed({ scale: c.embedScale ?? 1 }), c.layers, (h, i) => block(traits, net, c, i, h))
       return net.rmsNorm(x, 'model.norm.weight')

@@ -29,6 +29,8 @@ export interface DecoderTraits {
   readonly modelType: string
   /** `general.architecture` of GGUF, the prefix of its keys. */
   readonly gguf: string
+  /** Fields of config.json that turn biases on. */
+  readonly biasFlags?: readonly ('attention_bias' | 'mlp_bias')[]
   /** What the family's config class takes for fields that are left out. */
   readonly defaults?: Json
   readonly activation: { readonly field: string; readonly name: keyof typeof ACTIVATIONS }
@@ -44,6 +46,8 @@ export interface DecoderTraits {
   specifics?(config: Json, sizes: DecoderSizes): Specifics
   /** Its own fields of config.json, from GGUF metadata. */
   ggufFields?(get: MetadataField, metadata: Metadata): Json
+  /** GGUF tensors that `ggufFields` reads as metadata. */
+  readonly ggufMetadata?: readonly string[]
   /** Rows of a GGUF tensor in Hugging Face's order; see `ModelFamily`. */
   ggufRowOrder?(name: string, c: DecoderConfig): Uint32Array | null
 }
@@ -95,6 +99,7 @@ export function readDecoder(traits: DecoderTraits, file: Json): DecoderConfig {
   const layers = integer(config, 'num_hidden_layers', { min: 1, max: 512 })
   const sizes = { hiddenSize, layers, heads, headDim }
   const own = traits.specifics?.(config, sizes) ?? {}
+  const flag = (name: 'attention_bias' | 'mlp_bias'): boolean => traits.biasFlags?.includes(name) === true && config[name] === true
   return {
     ...sizes,
     kvHeads,
@@ -110,7 +115,7 @@ export function readDecoder(traits: DecoderTraits, file: Json): DecoderConfig {
     eosIds: idList(config.eos_token_id),
     paddingId: idList(config.pad_token_id)[0] ?? null,
     activation: ACTIVATIONS[name],
-    biases: { qkv: false, output: false, mlp: false },
+    biases: { qkv: flag('attention_bias'), output: flag('attention_bias'), mlp: flag('mlp_bias') },
     embedScale: 1,
     attention: Array.from({ length: layers }, () => ({})),
     ...own,

@@ -85,6 +85,8 @@ export interface ModelFamily<C extends ModelConfig = ModelConfig> {
   params(c: C): readonly Param[]
   /** Other names under which safetensors may hold a tensor. */
   aliases?(name: string): readonly string[]
+  /** Whether a tensor, by its name in the file, holds nothing of the model: a buffer, or what was read with the config. Absent: none does. */
+  holdsNoWeights?(name: string): boolean
   /** Whether a linear layer (by its module path) is a Conv1D in Transformers: safetensors then hold its weight as [in, out], and PEFT calls that fan_in_fan_out. */
   conv1d?(name: string): boolean
   /** Final normalised hidden states, [rows, C]. */

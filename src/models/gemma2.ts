@@ -1,5 +1,6 @@
 /** @file Gemma 2 (Riviere et al. 2024, https://arxiv.org/abs/2408.00118): norms before and after sub-layers, soft-capped scores and logits, a sliding window in every
  * other layer. */
+import { ModelError } from '../errors.ts'
 import { decoder } from './decoder.ts'
 import { type DecoderSizes, type MetadataField, positive, windows } from './decoder_config.ts'
 import type { Json } from './family.ts'
@@ -9,18 +10,23 @@ export const GEMMA = {
   activation: { field: 'hidden_activation', name: 'gelu_pytorch_tanh' },
   postNorms: true,
   onePlusNorms: true,
+  biasFlags: ['attention_bias'],
 } as const
 
 /** Each layer's attention and window, the factor on the embeddings, and the caps. */
 export function gemmaSpecifics(config: Json, { hiddenSize, layers, headDim }: DecoderSizes, slides: (layer: number) => boolean) {
-  const bias = config.attention_bias === true
+  if (config.use_bidirectional_attention === true)
+    throw new ModelError('use_bidirectional_attention is on', {
+      where: 'config.json',
+      why: 'tokens would see those after them: such a model embeds text and does not write it',
+      fix: 'Use a model that generates text',
+    })
   const logitSoftcap = positive(config, 'final_logit_softcapping')
   const spec = {
     scale: (positive(config, 'query_pre_attn_scalar') ?? headDim) ** -0.5,
     softcap: positive(config, 'attn_logit_softcapping') ?? 0,
   }
   return {
-    biases: { qkv: bias, output: bias, mlp: false },
     embedScale: Math.sqrt(hiddenSize),
     attention: windows(config, layers, slides).map((window) => ({ ...spec, window })),
     ...(logitSoftcap !== null && { logitSoftcap }),

@@ -2,4 +2,4 @@
 import { testDecoder } from '../../test/decoder_family.ts'
 import { gemma3 } from './gemma3.ts'
 
-testDecoder(gemma3)
+testDecoder(gemma3, 2)

@@ -10,6 +10,12 @@ import { GEMMA, gemmaSpecifics, queryScalar } from './gemma2.ts'
 function ropes(config: Json, headDim: number) {
   const { rope_parameters, rope_scaling, rope_theta, rope_local_base_freq, ...rest } = config
   const parameters = (rope_parameters ?? {}) as Readonly<Record<string, Json | null>>
+  if (Object.keys(parameters).some((name) => name !== 'full_attention' && name !== 'sliding_attention'))
+    throw new ModelError(`rope_parameters has the fields ${Object.keys(parameters).join(', ')}`, {
+      where: 'config.json',
+      why: 'layers with a window and those without have rotary settings of their own: full_attention and sliding_attention',
+      fix: "Take config.json from the model's original repository",
+    })
   const section = (name: string, older: Json, theta: unknown): Json => ({ rope_theta: theta, ...older, ...parameters[name] })
   const of = (rope: Json) => readRope({ ...rest, rope_parameters: rope }, headDim)
   return [
@@ -17,6 +23,9 @@ function ropes(config: Json, headDim: number) {
     of(section('sliding_attention', {}, rope_local_base_freq ?? 10_000)),
   ]
 }
+
+/** GGUF's lists: of truth values, or typed arrays of numbers. */
+const isList = (v: unknown): v is ArrayLike<unknown> => Array.isArray(v) || ArrayBuffer.isView(v)
 
 export const gemma3 = decoder({
   ...GEMMA,
@@ -35,12 +44,6 @@ export const gemma3 = decoder({
     sliding_window: 4096,
   },
   specifics: (config, sizes) => {
-    if (config.use_bidirectional_attention === true)
-      throw new ModelError('use_bidirectional_attention is on', {
-        where: 'config.json',
-        why: 'tokens would see those after them: such a model embeds text and does not write it',
-        fix: 'Use a model that generates text',
-      })
     const pattern = integer(config, 'sliding_window_pattern', { min: 1, max: 1000, fallback: 6 })
     // Transformers reads attn_logit_softcapping and leaves scores as they are.
     const own = gemmaSpecifics({ ...config, attn_logit_softcapping: null }, sizes, (i) => (i + 1) % pattern !== 0)
@@ -57,7 +60,7 @@ export const gemma3 = decoder({
       // Files of models without windows leave the key out.
       ...(window === undefined ? { sliding_window_pattern: 1 } : { sliding_window: window }),
       ...(typeof period === 'number' && { sliding_window_pattern: period }),
-      ...(Array.isArray(period) && { layer_types: period.map((slides) => (slides ? 'sliding_attention' : 'full_attention')) }),
+      ...(isList(period) && { layer_types: Array.from(period, (slides) => (slides ? 'sliding_attention' : 'full_attention')) }),
       final_logit_softcapping: get('final_logit_softcapping') ?? null,
     }
   },

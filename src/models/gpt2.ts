@@ -116,6 +116,8 @@ export const gpt2: ModelFamily<Gpt2Config> = {
   params,
   // Files of the headless model, OpenAI's own among them, have names without the prefix.
   aliases: (name) => [name.replace(/^transformer\./, '')],
+  // Masks of its attention, which the hub's files have.
+  holdsNoWeights: (name) => /\.attn\.(masked_)?bias$/.test(name),
   conv1d: (name) => name.startsWith('transformer.h.'),
   forward: (net, c) => {
     const activation = ACTIVATIONS[c.activation]

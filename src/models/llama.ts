@@ -39,11 +39,9 @@ export const llama = decoder({
   modelType: 'llama',
   gguf: 'llama',
   activation: { field: 'hidden_act', name: 'silu' },
-  specifics: (config) => {
-    const attention = config.attention_bias === true
-    return { biases: { qkv: attention, output: attention, mlp: config.mlp_bias === true } }
-  },
+  biasFlags: ['attention_bias', 'mlp_bias'],
   ggufFields: (_, metadata) => llama3Scaling(metadata),
+  ggufMetadata: ['rope_freqs.weight'],
   // llama.cpp stores q and k for its interleaved rotation: each head's rows as [2, hd / 2] swapped (convert_hf_to_gguf.py, LlamaModel.permute).
   ggufRowOrder: (name, { heads, kvHeads, headDim }) => {
     const permuted = name.includes('.q_proj.') ? heads : name.includes('.k_proj.') ? kvHeads : 0

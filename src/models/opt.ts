@@ -20,7 +20,11 @@ interface OptConfig extends ModelConfig {
 const ROOT = 'model.decoder'
 const layer = (i: number): string => `${ROOT}.layers.${i}`
 
-function readConfig(config: Json): OptConfig {
+/** What OPTConfig takes for fields that are left out. */
+const DEFAULTS: Json = { pad_token_id: 1, bos_token_id: 2, eos_token_id: 2 }
+
+function readConfig(file: Json): OptConfig {
+  const config = { ...DEFAULTS, ...file }
   const hiddenSize = integer(config, 'hidden_size', { min: 4, max: 65_536 })
   const heads = integer(config, 'num_attention_heads', { min: 1, max: 1024 })
   const intermediateSize = integer(config, 'ffn_dim', { min: 4, max: 262_144 })

@@ -3,6 +3,7 @@
 import { readRope } from '../nn/rope.ts'
 import { decoder } from './decoder.ts'
 import { type MetadataField, windows } from './decoder_config.ts'
+import { LONGROPE } from './decoder_gguf.ts'
 import type { Json, Metadata } from './family.ts'
 
 /** The earliest 128k files call LongRoPE "yarn" (configuration_phi3.py). */
@@ -17,14 +18,14 @@ function named(config: Json): Json {
 
 /** llama.cpp keeps LongRoPE's lists as tensors (convert_hf_to_gguf.py, Phi3MiniModel), which are opened as metadata. */
 function ggufFields(get: MetadataField, metadata: Metadata): Json {
-  const [short_factor, long_factor] = ['short', 'long'].map((n) => metadata.get(`rope_factors_${n}.weight`))
+  const [short_factor, long_factor] = LONGROPE.map((name) => metadata.get(name))
   const rotated = Number(get('rope.dimension_count'))
   const headDim = Number(get('embedding_length')) / Number(get('attention.head_count'))
   const window = get('attention.sliding_window')
   return {
     original_max_position_embeddings: get('rope.scaling.original_context_length') ?? get('context_length'),
     ...(rotated < headDim && { partial_rotary_factor: rotated / headDim }),
-    ...(Array.isArray(short_factor) && { rope_scaling: { rope_type: 'longrope', short_factor, long_factor } }),
+    ...((short_factor ?? long_factor) !== undefined && { rope_scaling: { rope_type: 'longrope', short_factor, long_factor } }),
     // 0 stands for none.
     sliding_window: typeof window === 'number' && window > 0 ? window : null,
   }
@@ -44,4 +45,5 @@ export const phi3 = decoder({
     attention: windows({ ...config, layer_types: undefined }, layers, () => true).map((window) => ({ window })),
   }),
   ggufFields,
+  ggufMetadata: LONGROPE,
 })

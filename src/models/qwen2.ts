@@ -8,9 +8,10 @@ import { integer, type Json } from './family.ts'
 export function qwenWindows(config: Json, layers: number): AttentionSpec[] {
   const first = integer(config, 'max_window_layers', { min: 0, max: 100_000, fallback: 28 })
   const used = config.use_sliding_window === true
-  return windows({ ...config, sliding_window: used ? (config.sliding_window ?? 4096) : null }, layers, (i) => used && i >= first).map(
-    (window) => ({ window }),
-  )
+  const { sliding_window = 4096 } = config
+  return windows({ ...config, sliding_window: used ? sliding_window : null }, layers, (i) => used && i >= first).map((window) => ({
+    window,
+  }))
 }
 
 export const qwen2 = decoder({

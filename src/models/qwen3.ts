@@ -11,8 +11,6 @@ export const qwen3 = decoder({
   defaults: { head_dim: 128, max_position_embeddings: 32_768 },
   activation: { field: 'hidden_act', name: 'silu' },
   headNorms: true,
-  specifics: (config, { layers }) => {
-    const bias = config.attention_bias === true
-    return { biases: { qkv: bias, output: bias, mlp: false }, attention: qwenWindows(config, layers) }
-  },
+  biasFlags: ['attention_bias'],
+  specifics: (config, { layers }) => ({ attention: qwenWindows(config, layers) }),
 })

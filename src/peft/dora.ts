@@ -11,6 +11,7 @@ import {
   loraFromConfig,
   loraInitialise,
   loraParams,
+  loraRemainder,
   loraReplaces,
   loraScale,
   loraTargets,
@@ -18,6 +19,9 @@ import {
 } from './lora.ts'
 
 type Param = 'lora_A' | 'lora_B' | 'lora_magnitude_vector'
+
+/** Weights read at once, about. */
+const SLICE = 2 ** 20
 
 /** ‖row‖ of a matrix [out, in]. */
 function rowNorms(W: Float32Array, outFeatures: number): Float32Array<ArrayBuffer> {
@@ -46,13 +50,15 @@ export const dora = defineLinear<typeof LORA_OPTIONS, Param>({
   params: (site, o) => ({ ...loraParams(site, o), lora_magnitude_vector: { shape: [site.outFeatures], init: 'ones' } }),
   key: (p) => (p === 'lora_magnitude_vector' ? p : `${p}.weight`),
   initialise: async (site, o, draw) => {
-    const start = await loraInitialise(site, o, (p) => draw(p))
-    const W = new Float32Array(start.residual ?? (await site.weight()))
-    const { lora_A, lora_B } = start.params as Record<'lora_A' | 'lora_B', Float32Array>
-    return {
-      ...start,
-      params: { ...start.params, lora_magnitude_vector: rowNorms(addUpdate(W, lora_A, lora_B, o.r, loraScale(o)), site.outFeatures) },
+    const start = (await loraInitialise(site, o, (p) => draw(p))).params as Record<'lora_A' | 'lora_B', Float32Array<ArrayBuffer>>
+    const lora_magnitude_vector = new Float32Array(site.outFeatures)
+    // At the start W + s B A is the weight: B is 0, or B A is what PiSSA or OLoRA took out of it.
+    const step = Math.max(1, Math.floor(SLICE / site.inFeatures))
+    for (let first = 0; first < site.outFeatures; first += step) {
+      const rows = Math.min(step, site.outFeatures - first)
+      lora_magnitude_vector.set(rowNorms(await site.weight(first, rows), rows), first)
     }
+    return { params: { ...start, lora_magnitude_vector } }
   },
   forward: (x, site, p, o, ctx) => {
     const z = loraForward(x, site, p, o, ctx, null, null)
@@ -70,6 +76,7 @@ export const dora = defineLinear<typeof LORA_OPTIONS, Param>({
     })
   },
   replaces: loraReplaces,
+  remainder: loraRemainder,
   standalone: (p, start, o) => {
     const { options, params } = standaloneFactors(p, start, o)
     return { options, params: { ...params, lora_magnitude_vector: new Float32Array(p.lora_magnitude_vector) } }

@@ -9,7 +9,7 @@ import { ScalarInput } from '../tensor/graph.ts'
 import type { Weight } from '../tensor/weight.ts'
 import { Trainer } from '../train/trainer.ts'
 import { dora } from './dora.ts'
-import { decomposedInit, lora, LORA_OPTIONS, loraScale, type LoraValues, standaloneFactors, addUpdate } from './lora.ts'
+import { decomposedInit, lora, LORA_OPTIONS, loraRemainder, loraScale, type LoraValues, standaloneFactors, addUpdate } from './lora.ts'
 import type { AnyLinearMethod, LinearSite } from './method.ts'
 
 type F32 = Float32Array<ArrayBuffer>
@@ -144,11 +144,14 @@ describe.each(['pissa', 'olora'] as const)('%s', (init) => {
     const W = randn([N, Kin], 3, 0.3)
     const o = values({ r, alpha: 6, init_lora_weights: init, use_rslora: name === 'rsLoRA' })
     const site = { name: 'site', inFeatures: Kin, outFeatures: N, weight: async () => W }
-    const { params, residual } = await decomposedInit(site, o)
+    const { params } = await decomposedInit(site, o)
     const [A0, B0] = [params.lora_A, params.lora_B]
     const s = loraScale(o)
+    // Rows by themselves or together: the same bits.
+    const residual = loraRemainder(W, 0, { lora_A: A0, lora_B: B0 }, o)
+    expect(loraRemainder(W.slice(2 * Kin, 5 * Kin), 2, { lora_A: A0, lora_B: B0 }, o)).toEqual(residual.slice(2 * Kin, 5 * Kin))
     // Values around 1, rounded to float32 twice.
-    expect(Math.max(...addUpdate(residual!, A0, B0, r, s).map((v, i) => Math.abs(v - W[i])))).toBeLessThan(1e-6)
+    expect(Math.max(...addUpdate(residual, A0, B0, r, s).map((v, i) => Math.abs(v - W[i])))).toBeLessThan(1e-6)
     // Moved, as training would.
     const trained = {
       lora_A: A0.map((v, i) => v + 0.1 * randn([A0.length], 4)[i]),
@@ -157,7 +160,7 @@ describe.each(['pissa', 'olora'] as const)('%s', (init) => {
     const { options, params: own } = standaloneFactors(trained, { lora_A: A0, lora_B: B0 }, o)
     expect(options).toMatchObject({ r: 2 * r, init_lora_weights: 'true' })
     expect(loraScale(options)).toBeCloseTo(s, 12)
-    const layer = addUpdate(residual!, trained.lora_A, trained.lora_B, r, s)
+    const layer = addUpdate(residual, trained.lora_A, trained.lora_B, r, s)
     expect(Math.max(...addUpdate(W, own.lora_A, own.lora_B, 2 * r, loraScale(options)).map((v, i) => Math.abs(v - layer[i])))).toBeLessThan(
       2e-6,
     )

@@ -128,14 +128,17 @@ export async function decomposedInit(site: HostSite, o: LoraValues): Promise<Ini
       where: 'r',
       why: 'the adapter that others can load has twice the rank',
     })
-  const scale = loraScale(o)
-  const W = new Float32Array(await site.weight())
+  const W = await site.weight()
   const { outFeatures: N, inFeatures: K } = site
   const pissa = o.init_lora_weights === 'pissa'
   const { A, B } = pissa ? truncatedSvd(W, N, K, r) : truncatedQr(W, N, K, r)
-  const s = pissa ? 1 / Math.sqrt(scale) : 1
-  const params = { lora_A: A.map((v) => v * s), lora_B: B.map((v) => v * s) }
-  return { params, residual: addUpdate(W, params.lora_A, params.lora_B, r, -scale) }
+  const s = pissa ? 1 / Math.sqrt(loraScale(o)) : 1
+  return { params: { lora_A: A.map((v) => v * s), lora_B: B.map((v) => v * s) } }
+}
+/** W - s B₀ A₀, for the rows of W from `first` on. */
+export const loraRemainder: NonNullable<Declared['remainder']> = (rows, first, { lora_A, lora_B }, o) => {
+  const count = rows.length / (lora_A.length / o.r)
+  return addUpdate(rows, lora_A, lora_B.subarray(first * o.r, (first + count) * o.r), o.r, -loraScale(o))
 }
 /** PiSSA and OLoRA train beside what they left of the weight. */
 export const loraReplaces = (o: LoraValues): boolean => o.init_lora_weights === 'pissa' || o.init_lora_weights === 'olora'
@@ -249,6 +252,7 @@ export const lora = defineLinear<typeof LORA_OPTIONS, Param>({
   forward: (x, site, p, o, ctx) => loraForward(x, site, p, o, ctx, site.residual, site.bias),
   merge: (_site, W, p, o) => addUpdate(W, p.lora_A, p.lora_B, o.r, loraScale(o)),
   replaces: loraReplaces,
+  remainder: loraRemainder,
   standalone: standaloneFactors,
   toConfig: (o, facts) => loraConfig(o, facts, false),
   matches: (c) => c.use_dora !== true,

@@ -43,8 +43,8 @@ export interface HostSite {
   readonly name: string
   readonly inFeatures: number
   readonly outFeatures: number
-  /** The frozen weight, row-major [out, in]. */
-  weight(): Promise<Float32Array>
+  /** Rows of the frozen weight, row-major [rows, in]: all, or `rows` from `first` on. The copy is the caller's. */
+  weight(first?: number, rows?: number): Promise<Float32Array<ArrayBuffer>>
 }
 
 export interface ParamSpec {
@@ -55,8 +55,6 @@ export interface ParamSpec {
 }
 export interface Initial {
   readonly params: Readonly<Record<string, Float32Array<ArrayBuffer>>>
-  /** The frozen weight to train beside, [out, in], where initialisation takes something out of it (PiSSA, OLoRA). */
-  readonly residual?: Float32Array<ArrayBuffer>
 }
 
 /** What a config needs to know beyond the options. */
@@ -112,8 +110,15 @@ export interface LinearMethod<O extends Options, P extends string> extends Commo
   merge(site: HostSite, weight: Float32Array<ArrayBuffer>, p: Readonly<Record<P, Float32Array>>, o: Values<O>): Float32Array<ArrayBuffer>
   /** The bias that goes with the merged weight, where the method changes it too. */
   mergeBias?(site: HostSite, bias: Float32Array<ArrayBuffer>, p: Readonly<Record<P, Float32Array>>, o: Values<O>): Float32Array<ArrayBuffer>
-  /** Whether `initialise` returns a residual in place of the frozen weight. */
+  /** Whether `initialise` takes something out of the frozen weight (PiSSA, OLoRA): `remainder` is trained beside. */
   replaces?(o: Values<O>): boolean
+  /** What is left of the rows of the frozen weight from row `first` on. `start`: what `initialise` returned. */
+  remainder?(
+    rows: Float32Array<ArrayBuffer>,
+    first: number,
+    start: Readonly<Record<P, Float32Array>>,
+    o: Values<O>,
+  ): Float32Array<ArrayBuffer>
   /** The same layer beside the original weight, where initialisation replaced it: what others can load. `start`: what `initialise` returned. */
   standalone?(
     p: Readonly<Record<P, Float32Array>>,

@@ -2,6 +2,7 @@
 import { activeBindings, paramBytes } from '../gpu/kernel.ts'
 import type { Gpu } from '../gpu/device.ts'
 import { type Pace, paceOf } from '../gpu/pace.ts'
+import { bindSize, requireBindable } from './binding.ts'
 import { type Dim, type Graph, isLive, type MemoryClass, type Tensor } from './graph.ts'
 import { arenaIndex, arenaSizes, type Plan, plan } from './plan.ts'
 import { estimate, Pieces, pieceSize, Recorder } from './recorder.ts'
@@ -167,8 +168,11 @@ export class Program {
     this.#pace = paceOf(graph.target)
   }
 
+  /** Throws GpuError where a tensor is larger than one binding. */
   static async compile(gpu: Gpu, { name, graph }: GraphSpec, p: Plan, arena: readonly GPUBuffer[]): Promise<Program> {
     const { device } = gpu
+    const { maxBindingSize } = gpu.traits
+    requireBindable(name, graph, maxBindingSize)
     const index = arenaIndex(p)
     const bufferOf = (t: Tensor): GPUBuffer => {
       if (t.storage) return t.storage.buffer
@@ -206,7 +210,8 @@ export class Program {
         const buffer = bufferOf(t)
         return {
           binding,
-          resource: t.byteOffset || t.storage ? { buffer, offset: t.byteOffset, size: bindSize(t, buffer, gpu) } : { buffer },
+          resource:
+            t.byteOffset || t.storage ? { buffer, offset: t.byteOffset, size: bindSize(t, buffer.size, maxBindingSize) } : { buffer },
         }
       })
       const { split } = c.kernel
@@ -302,9 +307,6 @@ export class Program {
 }
 
 const dimValue = (d: Dim): number => (typeof d === 'number' ? d : d.value)
-/** A view binds its own bytes; the tail is padded so that whole vec4s may be read. */
-const bindSize = (t: Tensor, buffer: GPUBuffer, gpu: Gpu): number =>
-  Math.min(Math.ceil(t.bytes / 16) * 16, buffer.size - t.byteOffset, gpu.traits.maxBindingSize)
 
 function setField(view: DataView, at: number, type: 'u32' | 'f32', v: number): void {
   if (type === 'f32') view.setFloat32(at, v, true)

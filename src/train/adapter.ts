@@ -3,13 +3,15 @@ import { concatColumns } from '../autograd/ops/columns.ts'
 import type { Moments8bit } from '../autograd/ops/optimizer.ts'
 import { mix } from '../autograd/ops/pointwise.ts'
 import { RunError } from '../errors.ts'
+import type { WeightFormat } from '../kernels/weight_formats.ts'
 import { embeddingSize } from '../models/family.ts'
 import type { LinearGroup, LinearHook } from '../nn/network.ts'
 import { parseOptions, type Values, type Options } from '../options.ts'
 import type { AnyInputMethod, AnyLinearMethod, ConfigFacts, HostSite, Json, LinearSite } from '../peft/method.ts'
 import { shortNames } from '../peft/targets.ts'
 import { type Graph, numel, type Scalar, type Shape, type Tensor } from '../tensor/graph.ts'
-import { type ModelBundle, readFloats } from './bundle.ts'
+import { type ModelBundle, readFloats, stored } from './bundle.ts'
+import { hostSite, type OnRead } from './host_weights.ts'
 import { BLOCK, type Entry, ParamSet } from './param_set.ts'
 import { drawInit, uniformStream } from './rng.ts'
 
@@ -79,7 +81,7 @@ export class Adapter {
     members.forEach((param, i) => this.#sites.set(param.name, { param, entries: entries[i], fused }))
   }
 
-  /** Whether initialisation takes something out of the frozen weights. */
+  /** Whether initialisation takes something out of the frozen weights, so that they are kept as f32: see `remainder`. */
   get replaces(): boolean {
     return this.method.slot === 'linear' && this.method.replaces?.(this.options) === true
   }
@@ -91,10 +93,15 @@ export class Adapter {
     return this.#promptEntry ? this.#promptEntry.shape[0] : 0
   }
 
-  /** Fill the parameters with their start values (buffers must be allocated). Returns replaced frozen weights by module path: load the model with them. */
-  async initial(seed: number): Promise<{ values: State; replacements: Map<string, Float32Array<ArrayBuffer>> }> {
+  /** Bytes of the weights that the method sits on, in the file. */
+  get targetBytes(): number {
+    return [...this.#sites.values()].reduce((n, { param: p }) => n + stored(this.bundle, `${p.name}.weight`, [p.rows, p.cols]).bytes, 0)
+  }
+
+  /** Values of the parameters at the start. `formats`: how each module's weight is kept; `onRead`: told of what is read of the targeted weights, `targetBytes`
+   * at most. */
+  async initial(seed: number, o: { formats?: ReadonlyMap<string, WeightFormat>; onRead?: OnRead } = {}): Promise<State> {
     const values = new Map<string, { shape: Shape; data: Float32Array<ArrayBuffer> }>()
-    const replacements = new Map<string, Float32Array<ArrayBuffer>>()
     const { method, bundle } = this
     if (method.slot === 'input') {
       const { vocabSize, embedScale = 1 } = bundle.config
@@ -104,18 +111,24 @@ export class Adapter {
       const row = async (id: number) => (await readFloats(bundle, table.name, [vocabSize, width], id, 1)).map((v) => v * embedScale)
       const data = await method.initialise(this.options, width, vocabSize, row, uniformStream(seed, PROMPT_KEY))
       values.set(PROMPT_KEY, { shape: this.#promptEntry!.shape, data })
-      return { values, replacements }
+      return values
     }
     for (const [name, { param, entries }] of this.#sites) {
       const specs = method.params(facts(param), this.options)
       const draw = (p: string) => drawInit(specs[p].init, numel(specs[p].shape), uniformStream(seed, `${name}.${p}`))
+      const site = hostSite(bundle, param, o.formats?.get(name), o.onRead)
       const start = method.initialise
-        ? await method.initialise(hostSite(bundle, param), this.options, draw)
+        ? await method.initialise(site, this.options, draw)
         : { params: Object.fromEntries(Object.keys(specs).map((p) => [p, draw(p)])) }
       for (const [p, e] of Object.entries(entries)) values.set(e.key, { shape: e.shape, data: start.params[p] })
-      if ('residual' in start && start.residual) replacements.set(name, start.residual)
     }
-    return { values, replacements }
+    return values
+  }
+
+  /** What is left of the rows of a module's frozen weight from row `first` on, where initialisation took something out of it. `start`: what `initial` returned. */
+  remainder(name: string, start: State, rows: Float32Array<ArrayBuffer>, first: number): Float32Array<ArrayBuffer> {
+    const { method, p } = this.#at(name, start)
+    return method.remainder!(rows, first, p, this.options)
   }
 
   write(values: State): void {
@@ -207,21 +220,24 @@ export class Adapter {
 
   /** The frozen weight of a module with the adapter written into it, [out, in]. */
   async mergedWeight(name: string, state: State): Promise<Float32Array<ArrayBuffer>> {
-    const { method, site, p } = this.#merging(name, state)
-    // Where initialisation replaced the frozen weight, the update belongs to the remainder.
-    const replaced = this.replaces && method.initialise ? await method.initialise(site, this.options, () => new Float32Array(0)) : null
-    return method.merge(site, replaced?.residual ?? new Float32Array(await site.weight()), p, this.options)
+    const { method, site, p } = this.#at(name, state)
+    const weight = await site.weight()
+    if (!this.replaces || !method.initialise) return method.merge(site, weight, p, this.options)
+    // The update belongs to what initialisation left of the frozen weight.
+    const start = await method.initialise(site, this.options, () => new Float32Array(0))
+    return method.merge(site, method.remainder!(weight, 0, start.params, this.options), p, this.options)
   }
   /** The bias that belongs to it. */
   async mergedBias(name: string, state: State): Promise<Float32Array<ArrayBuffer>> {
-    const { method, site, p } = this.#merging(name, state)
+    const { method, site, p } = this.#at(name, state)
     const bias = await readFloats(this.bundle, `${name}.bias`, [site.outFeatures])
     return method.mergeBias?.(site, bias, p, this.options) ?? bias
   }
-  #merging(name: string, state: State) {
+  /** A module that the method sits on, with its parameters. */
+  #at(name: string, state: State) {
     const { method, bundle } = this
     const own = this.#sites.get(name)
-    if (method.slot !== 'linear' || !own) throw new RunError(`${name} has no adapter to merge`, { where: method.title })
+    if (method.slot !== 'linear' || !own) throw new RunError(`${name} has no adapter`, { where: method.title })
     const p = Object.fromEntries(Object.entries(own.entries).map(([k, e]) => [k, state.get(e.key)!.data]))
     return { method, site: hostSite(bundle, own.param), p }
   }
@@ -232,10 +248,6 @@ export const facts = (p: LinearParam): Pick<HostSite, 'name' | 'inFeatures' | 'o
   name: p.name,
   inFeatures: p.cols,
   outFeatures: p.rows,
-})
-const hostSite = (b: ModelBundle, p: LinearParam): HostSite => ({
-  ...facts(p),
-  weight: () => readFloats(b, `${p.name}.weight`, [p.rows, p.cols]),
 })
 
 function siteOf(group: LinearGroup, members: LinearGroup['members']): LinearSite {

@@ -1,50 +1,19 @@
 /** Whole models in every format: which one each matrix gets, and that the model computes what its decoded weights do. */
 import { describe, expect, test } from 'vitest'
 import { gpu, relative } from '../../test/gpu.ts'
+import { replaced, storedBundle, WIDE } from '../../test/stored.ts'
 import { gradientsOf, logitsOf, onGpu, RUN, tinyBundle, tinyRows } from '../../test/tiny.ts'
-import { nf4Values, q8Values, storedWeights } from '../../test/weights.ts'
-import { OptionError } from '../errors.ts'
+import { nf4Values, q8Values } from '../../test/weights.ts'
+import { ModelError, OptionError } from '../errors.ts'
 import { encoder } from '../io/pack/encoder.ts'
-import type { StorageType, StoredTensor } from '../io/source.ts'
-import { fromBytes } from '../io/sources.ts'
+import { dora } from '../peft/dora.ts'
 import { full } from '../peft/full.ts'
 import { lora } from '../peft/lora.ts'
-import { type ModelBundle, openBundle, paramShape, readFloats, tensorName } from './bundle.ts'
+import { type ModelBundle, paramShape, readFloats, tensorName } from './bundle.ts'
 import type { Base } from './run_config.ts'
 import { Trainer } from './trainer.ts'
 import { TunableLayout } from './tunable.ts'
 
-const WIDE = {
-  hidden_size: 256,
-  intermediate_size: 512,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  num_hidden_layers: 1,
-  max_position_embeddings: 64,
-}
-
-/** A model whose matrices are stored as `linear` and `table`; values of about 0.05. */
-async function storedBundle(linear: StorageType, table: StorageType): Promise<ModelBundle> {
-  const bundle = await tinyBundle(WIDE, { std: 0.05 })
-  return replaced(bundle, (name, shape, isTable) => {
-    const type = isTable ? table : linear
-    return { type, bytes: storedWeights(type, shape[0] * shape[1], name.length, 0.1) }
-  })
-}
-async function replaced(
-  bundle: ModelBundle,
-  make: (name: string, shape: readonly number[], isTable: boolean) => { type: StorageType; bytes: Uint8Array } | null,
-): Promise<ModelBundle> {
-  const tensors = new Map<string, StoredTensor>(bundle.files.tensors)
-  for (const p of bundle.params) {
-    if (p.kind === 'vector') continue
-    const made = make(tensorName(p), paramShape(p), p.kind === 'table')
-    if (!made) continue
-    const t = tensors.get(tensorName(p))!
-    tensors.set(t.name, { ...t, type: made.type, source: fromBytes(t.name, made.bytes), offset: 0, bytes: made.bytes.length })
-  }
-  return openBundle({ ...bundle.files, tensors })
-}
 const layout = (b: ModelBundle, base: Base, method: typeof full | typeof lora | null = null, options = {}): TunableLayout =>
   new TunableLayout(b, method, options, { base, seed: 0, trainable: method !== null, maxBindingSize: gpu.traits.maxBindingSize })
 const formats = (t: TunableLayout): [linear: string, table: string] => [
@@ -124,6 +93,35 @@ describe('a model computes with its weights as they are stored what it does with
     const b = await storedBundle(type, type)
     expectSame(await outcome(b, 'keep'), await outcome(b, 'f32'))
   })
+})
+
+describe('DoRA begins as the base that it sits on, whose lengths are those of the weights as they are kept', () => {
+  test.each(['keep', 'f16', 'q8', 'nf4'] as const)('%s', async (base) => {
+    const b = await tinyBundle({ ...WIDE, hidden_size: 64 }, { std: 0.3 })
+    const ids = [5, 9, 3, 40, 2]
+    const logits: Float32Array[] = []
+    for (const method of [null, dora]) {
+      const t = await onGpu(b, method, {}, { base })
+      logits.push(await logitsOf(t, ids))
+      t.destroy()
+    }
+    // Norms in f32, in another order; the lengths of the file's weights would be 1e-2 off in 4 bits.
+    expect(relative(logits[1], logits[0])).toBeLessThan(2e-6)
+  })
+})
+
+test('a weight beyond f16 is refused by name where the base is f16, and kept otherwise', async () => {
+  const plain = await tinyBundle()
+  const name = 'model.layers.1.mlp.up_proj.weight'
+  const values = await readFloats(plain, name, [64, 32])
+  values[70] = -65_520
+  const b = await replaced(plain, (n) => (n === name ? { type: 'F32', bytes: new Uint8Array(values.buffer) } : null))
+  const e = await onGpu(b, null, {}, { base: 'f16' }).catch((e: unknown) => e)
+  expect(e).toBeInstanceOf(ModelError)
+  expect((e as Error).message).toMatch(/up_proj\.weight: element 70 is -65520, and f16 holds up to 65504/)
+  ;(await onGpu(b, null, {}, { base: 'q8' })).destroy()
+  values[70] = 65_519
+  ;(await onGpu(b, null, {}, { base: 'f16' })).destroy()
 })
 
 describe('a model quantised on load computes what it does with the values that the blocks mean', () => {

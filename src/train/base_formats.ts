@@ -1,7 +1,7 @@
 /** @file Which GPU format each matrix of a model gets, from how it is stored and how the base is wanted. */
 import { OptionError } from '../errors.ts'
 import { isPacked, weightBytes, type WeightFormat } from '../kernels/weight_formats.ts'
-import { ownFormat } from '../io/pack/encoder.ts'
+import { losesValues, ownFormat } from '../io/pack/encoder.ts'
 import type { StorageType } from '../io/source.ts'
 import type { Param } from '../models/family.ts'
 import type { AnyMethod } from '../peft/method.ts'
@@ -47,6 +47,12 @@ export function matrixFormats(b: ModelBundle, base: Base): (p: Matrix) => Weight
     if (p.use === 'position') return base === 'keep' ? is : base === 'f32' ? 'f32' : is === 'bf16' ? is : 'f16'
     return fitting(small ? narrowed('q8_0', is) : linearFormat(base, is), is, p.cols)
   }
+}
+
+/** Whether every matrix has the file's values on the GPU: none was quantised, or quantised again, on load. */
+export function holdsFile(b: ModelBundle, base: Base): boolean {
+  const format = matrixFormats(b, base)
+  return b.params.every((p) => p.kind === 'vector' || !losesValues(stored(b, tensorName(p), paramShape(p)).type, format(p)))
 }
 
 /** Conversions on load that lose something, to be shown. */

@@ -23,7 +23,7 @@ export interface ModelBundle {
 export const tensorName = (p: Param): string => (p.kind === 'linear' ? `${p.name}.weight` : p.name)
 export const paramShape = (p: Param): readonly number[] => (p.kind === 'vector' ? [p.size] : [p.rows, p.cols])
 
-/** Read the config and check that every tensor is there with its shape. */
+/** Read the config, check that every tensor is there with its shape, and that there is none beside them. */
 export function openBundle(files: ModelFiles): ModelBundle {
   const { family, rawConfig } =
     files.kind === 'gguf'
@@ -32,21 +32,76 @@ export function openBundle(files: ModelFiles): ModelBundle {
           return { family: f, rawConfig: f.ggufConfig(files.gguf, new Set(files.tensors.keys())) }
         })()
       : { family: familyOf(files.config), rawConfig: files.config }
+  refuseQuantised(rawConfig)
   const config = family.readConfig(rawConfig)
   const params = family.params(config)
   const bundle = { files, family, config, rawConfig, params, linears: params.flatMap((p) => (p.kind === 'linear' ? [p.name] : [])) }
-  for (const p of params) {
-    stored(bundle, tensorName(p), paramShape(p))
-    if (p.kind === 'linear' && p.bias) stored(bundle, `${p.name}.bias`, [p.rows])
+  const read = new Set<string>()
+  const check = (name: string, shape: readonly number[]): void => {
+    stored(bundle, name, shape)
+    read.add(nameInFile(bundle, name))
   }
+  for (const p of params) {
+    check(tensorName(p), paramShape(p))
+    if (p.kind === 'linear' && p.bias) check(`${p.name}.bias`, [p.rows])
+  }
+  refuseUnread(bundle, read)
   return bundle
+}
+
+/** Names of `quant_method`, where they are written otherwise. */
+const QUANTISERS: Readonly<Record<string, string>> = { gptq: 'GPTQ', awq: 'AWQ', fp8: 'FP8', mxfp4: 'MXFP4' }
+
+/** Refuses checkpoints whose safetensors hold packed weights: all that Transformers reads with a `quantization_config`. */
+function refuseQuantised({ quantization_config: q }: Json): void {
+  if (typeof q !== 'object' || q === null) return
+  const { quant_method, load_in_4bit, load_in_8bit } = q as Json
+  // Files of early Transformers name no method: then it was bitsandbytes.
+  const unnamed = load_in_4bit === true || load_in_8bit === true ? 'bitsandbytes' : 'an unnamed method'
+  const method = typeof quant_method === 'string' ? quant_method : unnamed
+  throw new ModelError(`the weights are quantised by ${QUANTISERS[method] ?? method}`, {
+    where: 'config.json, quantization_config',
+    why: 'weights packed that way are not read here',
+    fix: 'Use the repository that the model was quantised from (its weights can be quantised on load), or a GGUF file of the model',
+  })
+}
+
+/** What Transformers does not read from a checkpoint either: the head of a model whose head is the embedding. */
+const isTiedHead = (b: ModelBundle, name: string): boolean => b.files.kind === 'safetensors' && b.config.tied && name === 'lm_head.weight'
+
+/** Refuses tensors of the model that nothing here reads. Those of other modules, such as a value head's, are not the model's; GGUF files have none. */
+function refuseUnread(b: ModelBundle, read: ReadonlySet<string>): void {
+  const module = (name: string): string => name.split('.')[0]
+  const modules = new Set(['lm_head', ...[...read].map(module)])
+  const unread = [...b.files.tensors.keys()].filter(
+    (name) =>
+      !read.has(name) &&
+      !isTiedHead(b, name) &&
+      b.family.holdsNoWeights?.(name) !== true &&
+      (b.files.kind === 'gguf' || modules.has(module(name))),
+  )
+  if (unread.length === 0) return
+  const names = unread.slice(0, 3).join(', ') + (unread.length > 3 ? ` and ${unread.length - 3} more` : '')
+  throw new ModelError(`${unread.length} of its tensors are not part of a ${b.family.title} model with this config: ${names}`, {
+    where: b.files.name,
+    why: 'the model was trained with them, and without them it would compute something else',
+    fix:
+      b.files.kind === 'gguf'
+        ? 'Use the safetensors form of this model, whose config.json says what they are'
+        : 'Take config.json and the weights from the same place',
+  })
+}
+
+/** The name in the file of a Hugging Face tensor. */
+function nameInFile(b: Pick<ModelBundle, 'files' | 'family'>, name: string): string {
+  const names = b.files.kind === 'gguf' ? [b.family.ggufName(name)] : [name, ...(b.family.aliases?.(name) ?? [])]
+  return names.find((n) => b.files.tensors.has(n)) ?? names[0]
 }
 
 /** The stored tensor of a Hugging Face name. Throws ModelError when it is missing or has another shape. */
 export function stored(b: Pick<ModelBundle, 'files' | 'family' | 'config'>, name: string, shape: readonly number[]): StoredTensor {
   const gguf = b.files.kind === 'gguf'
-  const names = gguf ? [b.family.ggufName(name)] : [name, ...(b.family.aliases?.(name) ?? [])]
-  const inFile = names.find((n) => b.files.tensors.has(n)) ?? names[0]
+  const inFile = nameInFile(b, name)
   const found = b.files.tensors.get(inFile)
   const t =
     found && !gguf && b.family.conv1d?.(name.replace(/\.weight$/, '')) === true && found.shape.length === 2 ? transposed(found) : found

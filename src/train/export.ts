@@ -33,13 +33,13 @@ export type ExportItem =
 async function standalone(adapter: Adapter, state: State, seed: number): Promise<{ adapter: Adapter; state: State }> {
   const { method, bundle, options } = adapter
   if (method.slot !== 'linear' || !method.standalone || !adapter.replaces) return { adapter, state }
-  const start = (await adapter.initial(seed)).values
+  const start = await adapter.initial(seed)
   const out = new Map<string, { shape: readonly number[]; data: Float32Array<ArrayBuffer> }>()
   let made: Adapter | null = null
   for (const { name, keys } of adapter.sites()) {
     const pick = (s: State) => Object.fromEntries(Object.entries(keys).map(([p, key]) => [p, s.get(key)!.data]))
     const { options: o, params } = method.standalone(pick(state), pick(start), options)
-    made ??= new Adapter(bundle, method, o, { trainable: false, maxBindingSize: 2 ** 27, targets: adapter.targets })
+    made ??= new Adapter(bundle, method, o, { trainable: false, maxBindingSize: Infinity, targets: adapter.targets })
     const shapes = made.sites().find((s) => s.name === name)!.shapes
     for (const [p, data] of Object.entries(params)) out.set(keys[p], { shape: shapes[p], data })
   }

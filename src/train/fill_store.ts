@@ -1,24 +1,24 @@
 /** @file Reads a model's parameters into their places on the GPU, slice by slice: memory holds a few megabytes of a tensor at a time, whatever the model's size. */
-import { GpuError } from '../errors.ts'
 import type { Gpu } from '../gpu/device.ts'
+import { trial } from '../gpu/trial.ts'
 import { waitFor } from '../gpu/wait.ts'
 import { encoder } from '../io/pack/encoder.ts'
 import { layoutOf, weightOffset } from '../kernels/weight_formats.ts'
 import type { MatrixPart, MatrixStore, Member, Place, VectorStore } from '../nn/store.ts'
-import { type ModelBundle, notFinite, readFloats, readRows, stored } from './bundle.ts'
+import { type ModelBundle, readFloats, readRows, stored } from './bundle.ts'
+import { refuser, rowsAtOnce } from './host_weights.ts'
 import type { StoreLayout } from './model_store.ts'
 import type { ParamSet } from './param_set.ts'
+import { refusalOf } from './refusals.ts'
 
 export interface FillOptions {
-  /** New values of frozen modules, by module path. */
-  readonly replacements: ReadonlyMap<string, Float32Array<ArrayBuffer>>
+  /** Where something was taken out of frozen weights: what is left of the rows of a module's from row `first` on. Null for a module that is as it was. */
+  readonly remainder: (module: string) => ((rows: Float32Array<ArrayBuffer>, first: number) => Float32Array<ArrayBuffer>) | null
   /** Bytes of the file that were read, and its size. */
   readonly onProgress?: (bytes: number, total: number) => void
   readonly signal?: AbortSignal
 }
 
-/** Weights of a slice, about: 4 MB of f32. */
-const SLICE = 2 ** 20
 /** What may be on its way to the GPU before it is waited for, in bytes: the copies in between are memory, too. */
 const IN_FLIGHT = 32 * 2 ** 20
 
@@ -56,7 +56,7 @@ export async function fillStore(gpu: Gpu, b: ModelBundle, layout: StoreLayout, t
   }
   try {
     o.signal?.throwIfAborted()
-    await allocate(gpu, b, layout, trained)
+    await allocate(gpu, layout, trained)
     for (const m of tables) await fillMatrix(fill, m, m.members[0], m.members[0].name)
     for (const m of [...store.groups.values()].flat())
       for (const member of m.members) await fillMatrix(fill, m, member, `${member.name}.weight`)
@@ -70,28 +70,14 @@ export async function fillStore(gpu: Gpu, b: ModelBundle, layout: StoreLayout, t
   }
 }
 
-async function allocate(gpu: Gpu, b: ModelBundle, layout: StoreLayout, trained: ParamSet | null): Promise<void> {
-  gpu.device.pushErrorScope('out-of-memory')
-  try {
-    for (const s of layout.storages) s.allocate(gpu)
-    if (trained) for (const s of trained.storages()) s.allocate(gpu)
-  } finally {
-    const error = await gpu.device.popErrorScope()
-    if (error)
-      throw new GpuError('the GPU has no room for the weights', {
-        where: b.files.name,
-        why: error.message,
-        fix: 'Close other tabs that use the GPU, choose a 4- or 8-bit base, or use a smaller model',
-      })
+/** Class by class, so that what is said is about what there was no room for. */
+async function allocate(gpu: Gpu, layout: StoreLayout, trained: ParamSet | null): Promise<void> {
+  const storages = [...layout.storages, ...(trained?.storages() ?? [])]
+  for (const memory of ['weights', 'adapter', 'optimizer'] as const) {
+    const made = storages.filter((s) => s.memory === memory)
+    const bytes = made.reduce((n, s) => n + s.bytes, 0)
+    await trial(gpu, refusalOf(memory, bytes, { trainsWeights: trained !== null }), () => made.forEach((s) => s.allocate(gpu)))
   }
-}
-
-/** Rows read at once: about `SLICE` weights, in whole units of the format. */
-function rowsAtOnce({ format, cols }: MatrixStore): number {
-  const { unit } = layoutOf(format)
-  let least = unit
-  while (least > 1 && ((least / 2) * cols) % unit === 0) least /= 2
-  return Math.max(1, Math.floor(SLICE / cols / least)) * least
 }
 
 async function fillMatrix(f: Fill, m: MatrixStore, member: Member, name: string): Promise<void> {
@@ -114,13 +100,17 @@ async function fillPart(
 ): Promise<void> {
   const { b } = f
   const t = stored(b, name, [member.rows, m.cols])
-  const replacement = f.replacements.get(member.name)
-  const step = rowsAtOnce(m)
+  const remainder = f.remainder(member.name)
+  const step = rowsAtOnce(m.format, m.cols)
   let row = span.first
-  const encode = encoder(replacement ? 'F32' : t.type, m.format, (i, value) => notFinite(row * m.cols + i, value, name, b.files.name))
+  const encode = encoder(
+    remainder ? 'F32' : t.type,
+    m.format,
+    refuser(b, name, () => row * m.cols),
+  )
   for (; row < span.first + span.rows; row += step) {
     const rows = Math.min(step, span.first + span.rows - row)
-    const bytes = replacement ? bytesOf(replacement, row * m.cols, rows * m.cols) : await readRows(b, t, name, row, rows)
+    const bytes = remainder ? bytesOf(remainder(await readFloats(b, name, t.shape, row, rows), row)) : await readRows(b, t, name, row, rows)
     const { data, scales } = encode.slice(bytes, rows * m.cols)
     const at = weightOffset(m.format, (to + row - span.first) * m.cols)
     await f.write(part.data, data, at.data)
@@ -145,8 +135,8 @@ async function writeTensorScales(
   await f.write(part.scales!, words.subarray(header), weightOffset(m.format, at).scales)
 }
 
-const bytesOf = (values: Float32Array<ArrayBuffer>, from: number, count: number): Uint8Array<ArrayBuffer> =>
-  new Uint8Array(values.buffer, values.byteOffset + 4 * from, 4 * count)
+const bytesOf = (values: Float32Array<ArrayBuffer>): Uint8Array<ArrayBuffer> =>
+  new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
 
 /** A norm's weight, or the biases of a fused layer, one after another. */
 async function fillVector(f: Fill, name: string, v: VectorStore): Promise<void> {

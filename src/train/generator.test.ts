@@ -27,6 +27,25 @@ afterEach(() => {
   gpu.adopt({ dotFaster: false })
 })
 
+test('one that cannot be made leaves nothing: neither keys and values, nor what was compiled', async () => {
+  const t = await model('F32')
+  const before = gpu.allocatedBytes
+  const { maxBindingSize } = gpu.traits
+  // 4096 positions of 16 keys: 256 KiB a layer.
+  gpu.adopt({ maxBindingSize: 2 ** 17 })
+  await expect(Generator.create(gpu, t, { capacity: 4096 })).rejects.toThrow(/keys 0: it takes 262144 bytes/)
+  gpu.adopt({ maxBindingSize })
+  expect(gpu.allocatedBytes).toBe(before)
+  const createBuffer = gpu.createBuffer.bind(gpu)
+  const create = vi.spyOn(gpu, 'createBuffer').mockImplementation((size, usage, label) => {
+    if (label.includes('read back')) throw new Error('no more')
+    return createBuffer(size, usage, label)
+  })
+  await expect(Generator.create(gpu, t, { capacity: 24 })).rejects.toThrow('no more')
+  create.mockRestore()
+  expect(gpu.allocatedBytes).toBe(before)
+})
+
 describe.skipIf(!gpu.traits.dot)('packed products', () => {
   test.each(['Q4_1', 'Q8_0'] as const)(
     '%s: every product of a new token but those of attention; logits after it within 1e-2',

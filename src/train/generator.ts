@@ -3,7 +3,8 @@ import { emitMatmul } from '../autograd/ops/matmul.ts'
 import { tableChunks } from '../autograd/ops/embedding.ts'
 import { softcapInto } from '../autograd/ops/pointwise.ts'
 import { RunError } from '../errors.ts'
-import { type Gpu, targetOf } from '../gpu/device.ts'
+import { type Gpu, type GpuTraits, targetOf } from '../gpu/device.ts'
+import { touch } from '../gpu/trial.ts'
 import { waitFor } from '../gpu/wait.ts'
 import { Network } from '../nn/network.ts'
 import { fuse } from '../tensor/fuse.ts'
@@ -55,15 +56,20 @@ export class Generator {
     this.strength = programs.strength
   }
 
+  /** Throws GpuError where it cannot be made; then nothing of it is left. */
   static async create(gpu: Gpu, t: Tunable, o: GeneratorOptions): Promise<Generator> {
-    const { dot: usable, dotFaster } = gpu.traits
-    const dot = usable && ((o.dot ?? 'auto') === 'auto' ? dotFaster === true : o.dot === true)
-    const programs = new Programs(t, o.capacity, o.mixing === true, targetOf(gpu.traits), dot)
-    for (const s of programs.storages) s.allocate(gpu)
-    const session = await Session.create(gpu, new SessionPlan(programs.specs, programs.storages, programs.logitBytes))
-    const staging = gpu.createBuffer(programs.logitBytes, 0x1 | 0x8 /* MAP_READ | COPY_DST */, 'next-token logits, read back')
-    programs.rope.invFreq.write(programs.rope.values)
-    return new Generator(gpu, o.capacity, session, programs, staging)
+    const { programs, plan } = planGenerator(gpu.traits, t, o)
+    // Used once as it is made, so that a GPU that has no room for it says so.
+    const session = await Session.create(gpu, plan, async (_, make) => touch(gpu, await make()))
+    try {
+      const staging = gpu.createBuffer(programs.logitBytes, 0x1 | 0x8 /* MAP_READ | COPY_DST */, 'next-token logits, read back')
+      programs.rope.invFreq.write(programs.rope.values)
+      return new Generator(gpu, o.capacity, session, programs, staging)
+    } catch (e) {
+      session.destroy()
+      for (const s of programs.own) s.destroy()
+      throw e
+    }
   }
 
   /** Logits after the last of `ids`, read from the beginning: the same whatever `generate` uses. */
@@ -130,6 +136,20 @@ export class Generator {
     this.gpu.destroyBuffer(this.staging)
     for (const s of this.programs.own) s.destroy()
   }
+}
+
+/** A generator before any of it is made. `bytes`: of its own buffers, beside the tunable's. */
+export function planGenerator(
+  traits: GpuTraits,
+  t: Tunable,
+  o: GeneratorOptions,
+): { readonly programs: Programs; readonly plan: SessionPlan; readonly bytes: number } {
+  const dot = traits.dot && ((o.dot ?? 'auto') === 'auto' ? traits.dotFaster === true : o.dot === true)
+  const programs = new Programs(t, o.capacity, o.mixing === true, targetOf(traits), dot)
+  const plan = new SessionPlan(programs.specs, programs.storages, programs.logitBytes)
+  const own = new Set(programs.own)
+  const tunable = [...plan.storages].reduce((n, s) => n + (own.has(s) ? 0 : s.bytes), 0)
+  return { programs, plan, bytes: plan.total - tunable }
 }
 
 /** The recorded programs: `first` (with a trained prompt), `read` (up to CHUNK tokens), `decode` (one token), and where packed

@@ -1,4 +1,5 @@
 /** @file Where a model's parameters lie on the GPU: from the config and the stored types alone, so that a plan needs no weights. Filled by fill_store.ts. */
+import { OptionError } from '../errors.ts'
 import { layoutOf, tableStep, weightBytes, type WeightFormat } from '../kernels/weight_formats.ts'
 import type { Param } from '../models/family.ts'
 import type { MatrixPart, MatrixStore, Member, ModelStore, Place, VectorStore } from '../nn/store.ts'
@@ -126,5 +127,16 @@ export function layoutStore(b: ModelBundle, o: StoreOptions): StoreLayout {
     storages,
     notes: o.trained ? [] : conversionNotes(b, o.base),
   }
+}
+
+/** Throws OptionError naming the first frozen matrix or vector that one binding cannot hold. Tables lie in parts that can be bound. */
+export function requireBindable({ storages }: StoreLayout, base: Base, maxBindingSize: number): void {
+  const large = storages.find((s) => s.bytes > maxBindingSize)
+  if (large)
+    throw new OptionError(`it takes ${large.bytes} bytes with the base "${base}", and this GPU binds at most ${maxBindingSize} at once`, {
+      where: large.label,
+      why: 'A product reads a matrix whole: it would leave out the rest of it',
+      fix: 'Keep the frozen weights in fewer bits (base q8 or nf4), use a smaller model, or a GPU with larger bindings',
+    })
 }
 const biasName = (s: MatrixSpec): string => `${s.members.map((m) => m.name).join(' | ')}.bias`

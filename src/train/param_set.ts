@@ -1,11 +1,22 @@
 /** @file Trained parameters in flat buffers, so that the optimizer is one dispatch: each arena has its values, gradients and moments in the same layout. */
 import { MOMENTS_8BIT, type Moments8bit, moment8bitBytes } from '../autograd/ops/optimizer.ts'
+import { OptionError } from '../errors.ts'
 import { type MemoryClass, type Shape, numel } from '../tensor/graph.ts'
 import { Storage } from '../tensor/storage.ts'
 import type { Place } from '../nn/store.ts'
 
 /** Floats that share one learning-rate factor; every run of parameters starts at a multiple, which is also the 256 bytes that a view needs. */
 export const BLOCK = 64
+
+const tooLarge = (members: readonly NewEntry[], bytes: number, limit: number, memory: MemoryClass): OptionError =>
+  new OptionError(`it takes ${bytes} bytes as trained f32 values, and this GPU binds at most ${limit} at once`, {
+    where: members.map((m) => m.key).join(' | '),
+    why: 'What is trained must fit one binding: the rest of it would never be updated',
+    fix:
+      memory === 'weights'
+        ? 'Train an adapter beside the frozen weights (lora) instead of every weight (full), or use a GPU with larger bindings'
+        : 'Use a lower rank or fewer vectors, or a GPU with larger bindings',
+  })
 
 /** Parameters placed together that have fewer floats than this keep moments of 32 bits, as in bitsandbytes: it saves next to nothing there, and
  * norms and biases are the ones that small changes matter to. */
@@ -51,7 +62,8 @@ export class ParamSet {
     readonly moments: Moments8bit | null = null,
   ) {}
 
-  /** Place parameters of one learning rate one after another without gaps; returns the first one's entry. */
+  /** Place parameters of one learning rate one after another without gaps; returns the first one's entry. Throws OptionError where one binding cannot
+   * hold them: the optimizer and the gradient's products see a buffer whole. */
   add(members: readonly NewEntry[]): Entry {
     if (this.#arenas) throw new Error('the layout is already final')
     const floats = members.reduce((n, m) => n + numel(m.shape), 0)
@@ -59,6 +71,7 @@ export class ParamSet {
     // Blocks that share a scale hold parameters of one run.
     const block = moments ? MOMENTS_8BIT[moments].block : BLOCK
     const padded = Math.ceil(floats / block) * block
+    if (padded > this.maxFloats) throw tooLarge(members, 4 * padded, 4 * this.maxFloats, this.memory)
     let arena = this.#layout.findLastIndex((a) => a.moments === moments)
     if (arena < 0 || this.#layout[arena].length + padded > this.maxFloats) arena = this.#layout.push({ length: 0, moments }) - 1
     let offset = this.#layout[arena].length

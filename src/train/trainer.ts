@@ -3,7 +3,7 @@ import { RunError } from '../errors.ts'
 import { type Batch, evalBatches } from '../data/collate.ts'
 import type { TokenRows } from '../data/types.ts'
 import { type Gpu, targetOf } from '../gpu/device.ts'
-import { touch, trial } from '../gpu/trial.ts'
+import { NoRoomError, type Refusal, touch, trial } from '../gpu/trial.ts'
 import { waitFor } from '../gpu/wait.ts'
 import { STATS } from '../autograd/ops/optimizer.ts'
 import { dynamicTables } from '../optim/dynamic_map.ts'
@@ -13,6 +13,7 @@ import { Session } from '../tensor/program.ts'
 import { Recorder } from '../tensor/recorder.ts'
 import type { Arena } from './param_set.ts'
 import { type Arrival, IN_FLIGHT, Readback } from './readback.ts'
+import { leanerStep, refusalOf } from './refusals.ts'
 import type { EvalRecord, RunOptions, StepRecord } from './run_config.ts'
 import { memoryBudget, planStep } from './policy.ts'
 import type { Tunable, TrainStep } from './step.ts'
@@ -54,30 +55,42 @@ export class Trainer {
     readonly program: TrainStep,
     readonly session: Session,
     readonly readback: Readback,
+    /** What `auto` did because the GPU had no room, to be shown. */
+    readonly notes: readonly string[],
   ) {}
 
-  /** Allocate and compile, and use every buffer once, so that what the GPU refuses is found here. The tunable's own buffers must be filled. Throws GpuError
-   * naming the class of memory; then nothing of the trainer is left. */
-  static async create(gpu: Gpu, t: Tunable, o: TrainerOptions): Promise<Trainer> {
-    const program = planStep(t, o, targetOf(gpu.traits), memoryBudget(gpu.traits))
-    const refusal = (memory: MemoryClass) => ({
-      what: `${ROOM[memory].what} (${(program.plan.bytes[memory] / 1e6).toFixed(1)} MB of ${(program.plan.total / 1e6).toFixed(1)})`,
-      where: `GPU memory, ${memory}`,
-      fix: `${ROOM[memory].fix}; close other tabs that use the GPU`,
-    })
-    const session = await Session.create(gpu, program.plan, (memory, make) =>
-      trial(gpu, refusal(memory), async () => touch(gpu, await make())),
-    )
+  /** Allocate and compile, and use every buffer once, so that what the GPU refuses is found here; under the policy `auto` the next one is then tried. The
+   * tunable's own buffers must be filled. Throws GpuError naming the class of memory that the leanest policy had no room for; then nothing of the trainer is left.
+   * @param planned the step to begin with, by default the plan of these options */
+  static async create(gpu: Gpu, t: Tunable, o: TrainerOptions, planned: TrainStep | null = null): Promise<Trainer> {
+    const target = targetOf(gpu.traits)
+    const notes: string[] = []
+    let program = planned ?? planStep(t, o, target, memoryBudget(gpu.traits))
+    for (;;) {
+      try {
+        return await Trainer.#make(gpu, program, o, notes)
+      } catch (e) {
+        const leaner = e instanceof NoRoomError && o.policy === 'auto' ? leanerStep(program, t, o, target) : null
+        if (!leaner) throw e
+        notes.push(leaner.note)
+        program = leaner.step
+      }
+    }
+  }
+
+  static async #make(gpu: Gpu, program: TrainStep, o: TrainerOptions, notes: readonly string[]): Promise<Trainer> {
+    const { t, plan } = program
+    const trainsWeights = t.trained !== null && t.adapter === null
+    const refusal = (memory: MemoryClass): Refusal => refusalOf(memory, plan.bytes[memory], { total: plan.total, trainsWeights })
+    const session = await Session.create(gpu, plan, (memory, make) => trial(gpu, refusal(memory), async () => touch(gpu, await make())))
     let readback: Readback
     try {
       // Gradients and moments begin at zero, whoever used them before.
-      const states = (t.trained?.arenas ?? []).flatMap((a) => [a.training!.grad, a.training!.m, a.training!.v])
-      await trial(gpu, refusal('optimizer'), () =>
-        touch(
-          gpu,
-          states.map((s) => s.buffer),
-        ),
-      )
+      for (const { training } of t.trained?.arenas ?? []) {
+        const { grad, m, v } = training!
+        await trial(gpu, refusal('adapter'), () => touch(gpu, [grad.buffer]))
+        await trial(gpu, refusal('optimizer'), () => touch(gpu, [m.buffer, v.buffer]))
+      }
       readback = await trial(
         gpu,
         refusal('batch'),
@@ -92,7 +105,7 @@ export class Trainer {
     program.rope.invFreq.write(program.rope.values)
     program.tables?.write(dynamicTables())
     t.trained?.arenas.forEach((a, i) => a.training!.lrScale.write(t.trained!.lrScale(i)))
-    return new Trainer(gpu, o, program, session, readback)
+    return new Trainer(gpu, o, program, session, readback, notes)
   }
 
   /** Steps submitted whose results are not here yet. */
@@ -242,17 +255,6 @@ export class Trainer {
     this.readback.destroy()
     for (const s of this.program.own()) s.destroy()
   }
-}
-
-const SMALLER = 'Use a smaller batch with more accumulation, shorter rows, or recompute activations'
-/** What each class of memory is called, and what makes it smaller. */
-const ROOM: Readonly<Record<MemoryClass, { readonly what: string; readonly fix: string }>> = {
-  weights: { what: 'the weights', fix: 'Keep the frozen weights in fewer bits, or use a smaller model' },
-  adapter: { what: 'the trained parameters and their gradients', fix: 'Use a lower rank, fewer layers, or a method that trains less' },
-  optimizer: { what: "the optimizer's states", fix: 'Keep the optimizer in 8 bits, or use a method that trains less' },
-  activations: { what: 'the activations', fix: SMALLER },
-  head: { what: "the loss head's logits", fix: SMALLER },
-  batch: { what: 'the batch', fix: SMALLER },
 }
 
 /** Label of each sequence's first token. */

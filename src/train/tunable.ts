@@ -7,12 +7,13 @@ import type { AdapterFiles } from '../io/adapter_files.ts'
 import { parseOptions } from '../options.ts'
 import type { AnyMethod, Json } from '../peft/method.ts'
 import { METHODS } from '../peft/registry.ts'
+import { numel } from '../tensor/graph.ts'
 import { Adapter, type State } from './adapter.ts'
-import type { ModelBundle } from './bundle.ts'
+import { type ModelBundle, paramShape } from './bundle.ts'
 import { loadState, methodOf } from './load_adapter.ts'
-import { requireTrainable } from './base_formats.ts'
+import { matrixFormats, requireTrainable } from './base_formats.ts'
 import { fillStore } from './fill_store.ts'
-import { layoutStore, type StoreLayout } from './model_store.ts'
+import { layoutStore, requireBindable, type StoreLayout } from './model_store.ts'
 import { ParamSet } from './param_set.ts'
 import type { Base, Optimizer } from './run_config.ts'
 import type { Tunable } from './step.ts'
@@ -53,7 +54,7 @@ export class TunableLayout implements Tunable {
   readonly adapter: Adapter | null
   readonly trained: ParamSet | null
   readonly #layout: StoreLayout
-  /** @param method null: the model alone. */
+  /** @param method null: the model alone. Throws OptionError for options that are none, and for what one binding cannot hold. */
   constructor(
     readonly bundle: ModelBundle,
     readonly method: AnyMethod | null,
@@ -72,17 +73,21 @@ export class TunableLayout implements Tunable {
         : null
     const own = weights ? new ParamSet(Math.floor(maxBindingSize / 4), trainable, 'weights', moments) : null
     this.trained = trainable ? (this.adapter?.params ?? own) : null
-    const replaced = replaces(this.adapter)
+    this.#replaced = new Set(replaces(this.adapter) ? this.adapter!.targets : [])
     const { shared } = o
-    this.borrows = !!shared && !own && !replaced && shared.bundle === bundle && shared.method === null && shared.o.base === o.base
+    this.borrows =
+      !!shared && !own && this.#replaced.size === 0 && shared.bundle === bundle && shared.method === null && shared.o.base === o.base
     this.#layout = this.borrows
       ? shared!.#layout
-      : layoutStore(bundle, { base: o.base, trained: own, replaced: new Set(replaced ? this.adapter!.targets : []), maxBindingSize })
+      : layoutStore(bundle, { base: o.base, trained: own, replaced: this.#replaced, maxBindingSize })
+    requireBindable(this.#layout, o.base, maxBindingSize)
     this.#own = own
   }
   /** The frozen weights are those of `shared`: filled and freed with it. */
   readonly borrows: boolean
   readonly #own: ParamSet | null
+  /** Modules whose frozen weight is what initialisation leaves of it. */
+  readonly #replaced: ReadonlySet<string>
 
   get store() {
     return this.#layout.store
@@ -91,14 +96,40 @@ export class TunableLayout implements Tunable {
     return [...this.#layout.storages, ...(this.#own && !this.trained ? this.#own.storages() : [])]
   }
   get notes(): readonly string[] {
-    return [...this.#layout.notes, ...(this.loaded?.notes ?? [])]
+    return [...this.#layout.notes, ...(replaces(this.adapter) ? this.#replacedNotes() : []), ...(this.loaded?.notes ?? [])]
+  }
+  /** Layers that are kept as f32 although the base says otherwise. */
+  #replacedNotes(): string[] {
+    const format = matrixFormats(this.bundle, this.o.base)
+    const targets = new Set(this.adapter!.targets)
+    const wider = this.bundle.params.filter((p) => p.kind === 'linear' && targets.has(p.name) && format(p) !== 'f32')
+    if (wider.length === 0) return []
+    const bytes = wider.reduce((n, p) => n + 4 * numel(paramShape(p)), 0)
+    return [
+      `${wider.length} targeted layers are kept as f32 (${(bytes / 1e6).toFixed(1)} MB) whatever the base (${this.o.base}): this initialisation takes something out of their weights, and only what is left stays frozen.`,
+    ]
   }
 
-  /** Allocate, read the weights, and set every trained parameter to its start. */
+  /** Read the weights that the method starts from, allocate, read all weights, and set every trained parameter to its start. */
   async fill(gpu: Gpu, o: { onProgress?: (done: number, total: number) => void; signal?: AbortSignal } = {}): Promise<void> {
-    const initial = this.adapter && (!this.loaded || replaces(this.adapter)) ? await this.adapter.initial(this.o.seed) : null
+    const { adapter, loaded } = this
+    const rest = this.borrows ? 0 : this.bundle.files.fileBytes
+    const targets = adapter?.targetBytes ?? 0
+    let read = 0
+    const onRead = (bytes: number): void => {
+      // A weight that is read again does not count again.
+      read = Math.min(targets, read + bytes)
+      o.onProgress?.(read, targets + rest)
+      o.signal?.throwIfAborted()
+    }
+    const formats = new Map([...this.store.groups.values()].flat().flatMap((m) => m.members.map((x) => [x.name, m.format] as const)))
+    const initial = adapter && (!loaded || adapter.replaces) ? await adapter.initial(this.o.seed, { formats, onRead }) : null
     if (!this.borrows)
-      await fillStore(gpu, this.bundle, this.#layout, this.#own, { ...o, replacements: initial?.replacements ?? new Map() })
+      await fillStore(gpu, this.bundle, this.#layout, this.#own, {
+        ...o,
+        onProgress: (done, total) => o.onProgress?.(read + done, read + total),
+        remainder: (name) => (this.#replaced.has(name) ? (rows, first) => adapter!.remainder(name, initial!, rows, first) : null),
+      })
     if (this.adapter) {
       const { params } = this.adapter
       const refusal = {
@@ -116,7 +147,7 @@ export class TunableLayout implements Tunable {
           ),
         () => params.destroy(),
       )
-      this.adapter.write(this.loaded?.values ?? initial!.values)
+      this.adapter.write(this.loaded?.values ?? initial!)
     }
   }
   destroy(): void {
@@ -126,10 +157,10 @@ export class TunableLayout implements Tunable {
   }
 }
 
-/** GPU bytes of a model alone, every weight frozen. */
+/** GPU bytes of a model alone, every weight frozen, whether or not each can be bound. */
 export function baseBytes(bundle: ModelBundle, base: Base, maxBindingSize: number): number {
-  const t = new TunableLayout(bundle, null, {}, { base, seed: 0, trainable: false, maxBindingSize })
-  return t.storages.reduce((n, s) => n + s.bytes, 0)
+  const { storages } = layoutStore(bundle, { base, trained: null, replaced: new Set(), maxBindingSize })
+  return storages.reduce((n, s) => n + s.bytes, 0)
 }
 
 /** Whether the initialisation takes something out of the frozen weights. */

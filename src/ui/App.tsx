@@ -2,15 +2,15 @@
  *
  * Test ids, for the browser tests (a field's id is on the input itself):
  *   step-model step-data step-method step-train step-try · next (the primary action of the first three) · theme · notice · error · obstacle
- *   model: use-starter drop-model[-input|-folder] hub-repo hub-revision hub-token hub-fetch model-name model-info device no-gpu progress cancel
+ *   model: use-starter drop-model[-input|-folder] hub-repo hub-revision hub-token hub-fetch downloads download-row download-delete download-delete-sure model-name model-info device no-gpu progress cancel
  *   data: drop-data[-input] use-sample (the first; use-sample-<id> for others) detected map-columns map-format map-<field> map-apply tokens row-number row-previous row-next histogram
  *         lengths use-suggested-length checks counts bad-rows dedupe eval-fraction split-seed loss-on template
  *         use-chatml use-plain
  *   method: method-<id> option-<name> option-more run-<name> (all but steps) reset-options
- *   train, before: run-steps length-unit run-epochs plan memory probe extra-<name> sample-prompts run-name from-adapter start start-paused
- *   train, run: status step eta pause resume step-once stop new-run try-result loss eval-loss lr grad-norm speed step-ms allocated
+ *   train, before: run-steps length-unit run-epochs plan memory probe progress cancel extra-<name> sample-prompts run-name from-adapter start start-paused
+ *   train, run: progress cancel status step eta pause resume step-once stop new-run try-result loss eval-loss lr grad-norm speed step-ms allocated
  *         chart chart-values chart-scale zoom-in zoom-out chart-table-toggle chart-table chart-csv chart-png chart-compare samples runs run-row
- *   try: prompt chat sampling-<name> sampling-stop generate stop-generating base-output tuned-output scale tuned-source
+ *   try: prompt chat sampling-<name> sampling-stop generate stop-generating progress cancel base-output tuned-output scale tuned-source
  *         drop-adapter[-input|-folder] adapter-info unload-adapter continue-adapter export-adapter export-merged export-check export-diff download
  */
 import { ActionIcon, CloseButton, MantineProvider, Tooltip, useMantineColorScheme, type MantineColorScheme } from '@mantine/core'

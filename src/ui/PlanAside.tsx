@@ -5,7 +5,13 @@ import { about, bytes, count, duration, group, sig3, stepTime } from './format.t
 import { deviceName } from './panels/DeviceCard.tsx'
 import { activeRun, configOf, epochsOfSteps, methodOf, modelWidth, trainRows } from './store/select.ts'
 import { useStudio } from './store/store.ts'
-import { methodDefaults } from '../train/run_config.ts'
+import { methodDefaults, type Optimizer } from '../train/run_config.ts'
+
+const OPTIMIZER_NAMES: Readonly<Record<Optimizer, string>> = {
+  adamw: 'AdamW',
+  adamw_8bit: 'AdamW in 8 bits',
+  adamw_coat: 'AdamW in 8 bits (COAT)',
+}
 
 export function PlanAside() {
   const state = useStudio((s) => s)
@@ -39,7 +45,7 @@ export function PlanAside() {
             entries={[
               ['Method', config ? (methodOf({ ...state.choices, method: config.method })?.title ?? config.method) : null],
               ['Batch', `${run.accum > 1 ? `${run.accum} × ` : ''}${run.batch} × ${group(run.seq)} tokens`],
-              ['Optimizer', `AdamW, ${run.schedule}`],
+              ['Optimizer', `${OPTIMIZER_NAMES[run.optim]}, ${run.schedule}`],
               ['Learning rate', sig3(run.lr)],
               ['Steps', `${group(run.steps)}${epochs !== null ? ` (${sig3(epochs)} ${epochs === 1 ? 'pass' : 'passes'})` : ''}`],
               ['Seed', String(run.seed)],
@@ -54,7 +60,7 @@ export function PlanAside() {
             <Facts
               entries={[
                 ['GPU', deviceName(device)],
-                ['16-bit', device.f16 ? 'yes' : 'no'],
+                ['16-bit arithmetic', device.f16 ? 'yes' : 'no'],
                 ['Largest binding', bytes(device.maxStorageBufferBindingSize)],
                 ['Kernel calls a step', plan ? count(plan.dispatches) : null],
                 ['Step', ms === null ? null : stepTime(ms)],

@@ -133,6 +133,7 @@ test('the plan depends on what changes buffers, not on rate, seed or length', ()
   expect(planKey({ ...config, run: { ...config.run, lr: 1, seed: 5, steps: 9, schedule: 'cosine' } }, INITIAL)).toBe(key)
   expect(planKey({ ...config, run: { ...config.run, seq: 64 } }, INITIAL)).not.toBe(key)
   expect(planKey({ ...config, options: { r: 4 } }, INITIAL)).not.toBe(key)
+  expect(planKey(config, { ...INITIAL, choices: { ...INITIAL_CHOICES, samplePrompts: ['a longer one'] } })).not.toBe(key)
 })
 
 test('the title tells how far the run is', () => {

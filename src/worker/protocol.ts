@@ -2,6 +2,7 @@
 import type { MatrixUnit } from '../gpu/kernel.ts'
 import type { TokenizerFiles, TokenRows } from '../data/types.ts'
 import type { WireError } from '../errors.ts'
+import type { Download } from '../io/hub.ts'
 import type { Base, EvalRecord, FixedPolicy, MemoryPlan, RunConfig, RunExtras, SampleRecord, StepRecord } from '../train/run_config.ts'
 
 /** Where a model comes from. Files are structured-cloned File objects (no copy of their bytes). */
@@ -57,8 +58,14 @@ export interface DeviceInfo {
   readonly tuned: { readonly classes: number; readonly ms: number } | null
 }
 
+/** Planned GPU bytes by class, with what the prompts that are watched take. */
+export interface RunMemory extends MemoryPlan {
+  /** Keys, values and programs of the text that is written during the run. */
+  readonly samples: number
+}
+
 export interface RunPlan {
-  readonly memory: MemoryPlan
+  readonly memory: RunMemory
   readonly trainable: number
   readonly adapterBytes: number
   readonly dispatches: number
@@ -128,6 +135,8 @@ export type EngineCommand =
       readonly type: 'plan'
       readonly id: number
       readonly config: RunConfig
+      /** Absent: nothing is watched. */
+      readonly extras?: RunExtras
       readonly probe: boolean
       readonly rows: TokenRows | null
       /** Plan every policy, to compare. */ readonly compare?: boolean
@@ -164,6 +173,8 @@ export type EngineCommand =
     }
   | { readonly type: 'load-adapter'; readonly id: number; readonly files: readonly File[] }
   | { readonly type: 'unload-adapter'; readonly id: number }
+  | { readonly type: 'list-downloads'; readonly id: number }
+  | { readonly type: 'delete-download'; readonly id: number; readonly repo: string }
   | { readonly type: 'export'; readonly id: number; readonly what: 'adapter' | 'merged'; readonly runId: string | null }
 
 /** What each request's reply carries. */
@@ -194,6 +205,8 @@ export interface Replies {
     readonly notes: readonly string[]
   }
   'unload-adapter': null
+  'list-downloads': readonly Download[]
+  'delete-download': null
   export: { readonly file: ExportFile; readonly check: ExportCheck }
 }
 

@@ -7,7 +7,7 @@ beside it.
 import pathlib
 
 import gguf
-from reference_model import model_of, write
+from reference_model import model_of, write, written
 from transformers import GPT2Config, OPTConfig
 
 OUT = pathlib.Path(__file__).parent / "models"
@@ -20,23 +20,18 @@ OPT_V4 = {"architectures": ["OPTForCausalLM"], "model_type": "opt", "activation_
           "num_attention_heads": 4, "num_hidden_layers": 2, "pad_token_id": 1, "torch_dtype": "float16", "vocab_size": 67, "word_embed_proj_dim": 32}  # fmt: skip
 
 
-def written(config, **fields):
-    """As this Transformers writes it."""
-    return {**config.to_dict(), **fields}
-
-
 GPT2 = {
     "fields of Transformers 4": GPT2_V4,
     "fields of Transformers 5, untied, inner width, exact gelu, scores by layer": written(
         GPT2Config(vocab_size=65, n_embd=36, n_head=3, n_inner=44, n_layer=2, n_positions=24, activation_function="gelu", scale_attn_by_inverse_layer_idx=True,
                    layer_norm_epsilon=1e-6, tie_word_embeddings=False, bos_token_id=0, eos_token_id=[1, 2]),
-        architectures=["GPT2LMHeadModel"], dtype="float32"),
+        "GPT2LMHeadModel"),
 }
 OPT = {
     "fields of Transformers 4": OPT_V4,
     "fields of Transformers 5, norms after, projected embeddings": written(
         OPTConfig(vocab_size=67, hidden_size=32, num_hidden_layers=2, ffn_dim=48, max_position_embeddings=24, do_layer_norm_before=False, word_embed_proj_dim=20,
-                  num_attention_heads=2), architectures=["OPTForCausalLM"], dtype="float32"),
+                  num_attention_heads=2), "OPTForCausalLM"),
     "untied, no biases, no final norm, gelu": {**OPT_V4, "hidden_size": 36, "word_embed_proj_dim": 36, "num_attention_heads": 3, "ffn_dim": 44, "vocab_size": 65,
         "enable_bias": False, "_remove_final_layer_norm": True, "activation_function": "gelu", "tie_word_embeddings": False},
 }  # fmt: skip

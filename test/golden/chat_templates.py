@@ -72,7 +72,7 @@ CHATS = {
     "tool's answer": [U("Weather?"), A("I look."), turn("tool", "rain"), A("It rains.")],
 }  # fmt: skip
 
-# Original template (file of TRL, or SmolLM2's own), and one of the same behaviour in other words.
+# Original template (file of TRL, or SmolLM2's own; TRL has not Qwen2's, which is ChatML with a system text of its own), and one of the same behaviour in other words.
 CHATML = """{%- macro says(role, text) %}{{ '<|im_start|>' ~ role ~ '\n' ~ text ~ '<|im_end|>\n' }}{% endmacro -%}
 {% if messages[0].role != 'system' %}{{ says('system', 'DEFAULT') }}{% endif -%}
 {% for m in messages %}{{ says(m.role, m.content) }}{% endfor -%}
@@ -90,6 +90,7 @@ LLAMA_31 = """{%- macro header(role) %}{{ '<|start_header_id|>' ~ role ~ '<|end_
 GEMMA_ALTERNATE = "{% if (m.role == 'user') == (loop.index0 is odd) %}{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
 TEMPLATES = {
     "smollm2": ("smollm2", CHATML.replace("DEFAULT", "You are a helpful AI assistant named SmolLM, trained by Hugging Face")),
+    "qwen2": ("qwen2", CHATML.replace("DEFAULT", "You are a helpful assistant.")),
     "qwen2.5": ("qwen2_5", """{%- set ns = namespace(open=false) -%}
 {%- if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n' }}{% endif -%}
 {%- for m in messages -%}
@@ -212,6 +213,7 @@ def phi3(messages):
 
 PIECES = {
     "smollm2": lambda m: chatml(m, "You are a helpful AI assistant named SmolLM, trained by Hugging Face", tools=False),
+    "qwen2": lambda m: chatml(m, "You are a helpful assistant.", tools=False),
     "qwen2.5": lambda m: chatml(m, "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."),
     "qwen3": qwen3,
     "llama3": lambda m: llama(m, None),

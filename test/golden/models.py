@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from reference_model import ROWS, batch, draw
+from reference_model import ROWS, batch, draw, written
 
 OUT = pathlib.Path(__file__).parent / "models"
 BASE = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "hidden_size": 32, "num_hidden_layers": 2,
@@ -19,8 +19,8 @@ BASE = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_ac
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
 CONFIGS = {
     "tied, grouped queries": {**BASE, "num_key_value_heads": 2, "rope_theta": 10000.0, "rope_scaling": None, "tie_word_embeddings": True, "torch_dtype": "float32"},
-    "untied, attention biases, rope_parameters llama3": {**BASE, "num_key_value_heads": 1, "attention_bias": True, "tie_word_embeddings": False,
-        "rope_parameters": {"rope_theta": 500000.0, **LLAMA3}, "dtype": "float32", "head_dim": 8},
+    "untied, attention biases, rope_parameters llama3": written(LlamaConfig.from_dict({**BASE, "num_key_value_heads": 1, "attention_bias": True, "tie_word_embeddings": False,
+        "rope_parameters": {"rope_theta": 500000.0, **LLAMA3}, "head_dim": 8}), "LlamaForCausalLM"),
     "head_dim beyond hidden / heads, rope_scaling linear": {**BASE, "num_key_value_heads": 4, "head_dim": 12, "tie_word_embeddings": True,
         "rope_theta": 10000.0, "rope_scaling": {"type": "linear", "factor": 2.5}},
     "untied, biases everywhere, rope_scaling llama3": {**BASE, "vocab_size": 65, "intermediate_size": 44, "num_key_value_heads": 2, "attention_bias": True,

@@ -2,11 +2,13 @@
  * autograd/ops/embedding.test.ts. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
-import { storedType, storedWeights } from '../../../test/weights.ts'
+import { nf4Values, q8Values, storedType, storedWeights } from '../../../test/weights.ts'
 import { FileError } from '../../errors.ts'
 import { FORMAT_LAYOUTS, isPacked, layoutOf, weightBytes, WEIGHT_FORMATS, weightOffset } from '../../kernels/weight_formats.ts'
+import { toFloat32 } from '../dequantize.ts'
 import { f16Table, toF16 } from '../float16.ts'
 import type { StorageType } from '../source.ts'
+import { decodeWeights } from './decoder.ts'
 import { encoder, ownFormat } from './encoder.ts'
 import { Nf4Quantizer } from './nf4.ts'
 import { quantizeQ8 } from './q8.ts'
@@ -77,6 +79,29 @@ test.each(WEIGHT_FORMATS.filter((f) => isPacked(f) && f !== 'nf4'))('a scale of 
   const block = stored.length / (512 / (type.endsWith('K') ? 256 : 32))
   new DataView(stored.buffer).setUint16(block + (type === 'Q6_K' ? 208 : 0), 0x7e00, true)
   expect(() => encoder(type, format, refuse).slice(stored, 512)).toThrow(/scale of block 1/)
+})
+
+test.each(['f16', 'q8_0', 'nf4'] as const)('%s made on load means on the host what the layout says', (format) => {
+  const count = 3 * 4096
+  const stored = storedWeights('F32', count, 5)
+  const e = encoder('F32', format, refuse)
+  const made = e.slice(stored, count)
+  const data = made.data as Uint32Array
+  const scales = (made.scales ?? e.end() ?? new Uint32Array()) as Uint32Array
+  const all = decodeWeights(format, data, scales, 0, count)
+  const want = {
+    f16: () => toFloat32('F16', bytesOf(data), count),
+    q8_0: () => q8Values(data, scales, count),
+    nf4: () => nf4Values(data, scales, count),
+  }
+  // One rounding: of NF4's code to f32, which the GPU has it in.
+  want[format]().forEach((v, i) => expect(Math.abs(all[i] - v)).toBeLessThanOrEqual(2 ** -23 * Math.abs(v)))
+  expect(decodeWeights(format, data, scales, 5000, 200)).toEqual(all.slice(5000, 5200))
+})
+
+test('a value that f16 cannot hold is refused with its place', () => {
+  const values = Float32Array.from([1, 65_504, 65_519, -65_520])
+  expect(() => encoder('F32', 'f16', refuse).slice(new Uint8Array(values.buffer), 4)).toThrow('element 3 is -65520')
 })
 
 describe('Q8 on load', () => {

@@ -9,6 +9,7 @@ import { packF16 } from '../repack.ts'
 import type { StorageType } from '../source.ts'
 import { storedBytes } from '../storage.ts'
 import { type Pack, packNibbles, packQ45K, packQ6K, packQ8 } from './blocks.ts'
+import type { MadeFormat } from './decoder.ts'
 import { Nf4Quantizer } from './nf4.ts'
 import { quantizeQ8 } from './q8.ts'
 
@@ -32,6 +33,10 @@ export type EncodedFormat = OwnFormat | 'nf4'
 /** The format that keeps a stored type as it is; null where there is none (F64, Q2_K, Q3_K). */
 export const ownFormat = (type: StorageType): OwnFormat | null => (type in OWN ? OWN[type as keyof typeof OWN] : null)
 
+/** Whether a stored type in a format has other values than the file. */
+export const losesValues = (type: StorageType, format: EncodedFormat): format is MadeFormat =>
+  format !== 'f32' && ownFormat(type) !== format
+
 const PACKERS: Readonly<Partial<Record<EncodedFormat, Pack>>> = {
   q4_0: packNibbles(false, false),
   q4_1: packNibbles(true, false),
@@ -50,11 +55,17 @@ export interface Encoder {
   /** The scales of the whole tensor, from the buffer's first byte on, where they are known only now. */
   end(): Words | null
 }
-/** Told of a value that is infinite or NaN: its place in the slice. */
+/** Told of a value that is infinite or NaN, or would become so in the format: its place in the slice. */
 export type Refuse = (index: number, value: number) => never
 
 function requireFinite(values: Float32Array, refuse: Refuse): void {
   for (let i = 0; i < values.length; i++) if (!Number.isFinite(values[i])) refuse(i, values[i])
+}
+
+/** From this magnitude on, rounding to f16 gives infinity. */
+const BEYOND_F16 = 65_520
+function requireHalves(values: Float32Array, refuse: Refuse): void {
+  for (let i = 0; i < values.length; i++) if (Math.abs(values[i]) >= BEYOND_F16) refuse(i, values[i])
 }
 
 /** The bits of 16-bit floats as they are; `exponent`: all of its bits. */
@@ -70,7 +81,10 @@ function keepHalves(bytes: Uint8Array<ArrayBuffer>, count: number, bf16: boolean
 }
 
 /** How values become a format. */
-function quantizer(format: EncodedFormat): {
+function quantizer(
+  format: EncodedFormat,
+  refuse: Refuse,
+): {
   slice(values: Float32Array<ArrayBuffer>): { data: Words; scales: Words | null }
   end(): Words | null
 } {
@@ -79,7 +93,7 @@ function quantizer(format: EncodedFormat): {
     case 'f32':
       return { slice: (data) => ({ data, scales: null }), end }
     case 'f16':
-      return { slice: (values) => ({ data: packF16(values), scales: null }), end }
+      return { slice: (values) => (requireHalves(values, refuse), { data: packF16(values), scales: null }), end }
     case 'q8_0':
       return { slice: quantizeQ8, end }
     case 'nf4': {
@@ -103,7 +117,7 @@ export function encoder(type: StorageType, format: EncodedFormat, refuse: Refuse
       pack ? pack(bytes) : { data: keepHalves(bytes, count, format === 'bf16', refuse), scales: null }
     return { slice: (bytes, count) => (check(bytes, count), keep(bytes, count)), end: () => null }
   }
-  const q = quantizer(format)
+  const q = quantizer(format, refuse)
   return {
     slice: (bytes, count) => {
       const values = toFloat32(type, bytes, count)

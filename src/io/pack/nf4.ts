@@ -15,6 +15,8 @@ const BLOCK = 64
 const NESTED = 256
 /** Blocks of a record of the GPU's layout. */
 const RECORD = 64
+/** Entries of the map that scales begin with. */
+const MAP = 256
 
 /** Signed dynamic map of 8 bits (Dettmers 2015, https://arxiv.org/abs/1511.04561; `create_dynamic_map`): powers of ten with growing fractions. Ascending, f32. */
 function dynamicMap(): Float32Array<ArrayBuffer> {
@@ -95,6 +97,20 @@ export class Nf4Quantizer {
     }
     return out
   }
+}
+
+/** Values [from, from + count) of a tensor: its data and its `scales()`. */
+export function decodeNf4(data: Uint32Array, scales: Uint32Array, from: number, count: number): Float32Array<ArrayBuffer> {
+  const real = new Float32Array(scales.buffer, scales.byteOffset)
+  const bytes = new Uint8Array(scales.buffer, scales.byteOffset)
+  const out = new Float32Array(count)
+  for (let i = 0, at = from; i < count; i++, at++) {
+    const block = Math.floor(at / BLOCK)
+    const record = MAP + 18 * Math.floor(block / RECORD)
+    const maximum = fround(fround(real[bytes[4 * (record + 2) + (block % RECORD)]] * real[record]) + real[record + 1])
+    out[i] = fround(CODE[(data[at >> 3] >>> (4 * (at & 7))) & 15]) * maximum
+  }
+  return out
 }
 
 /** Code of a value in -1 … 1: how many of the bounds lie below it. */

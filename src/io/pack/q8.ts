@@ -26,3 +26,12 @@ export function quantizeQ8(values: Float32Array): Packed {
   }
   return { data: new Uint32Array(quants.buffer), scales }
 }
+
+/** Values [from, from + count) of a tensor that `quantizeQ8` made. */
+export function decodeQ8(data: Uint32Array, scales: Uint32Array, from: number, count: number): Float32Array<ArrayBuffer> {
+  const quants = new Int8Array(data.buffer, data.byteOffset)
+  const table = f16Table()
+  const out = new Float32Array(count)
+  for (let i = 0, at = from; i < count; i++, at++) out[i] = quants[at] * table[(scales[at >> 6] >>> (16 * ((at >> 5) & 1))) & 0xffff]
+  return out
+}

@@ -4,6 +4,7 @@ import { engine } from '../services.ts'
 import { dispatch } from '../store/store.ts'
 import { reloadData } from './data.ts'
 import { mayTune } from '../tuning.ts'
+import { listDownloads } from './downloads.ts'
 import { reloadModel } from './model.ts'
 import { watchPlan } from './plan.ts'
 import { listRuns, listenToEngine } from './run.ts'
@@ -15,7 +16,7 @@ export async function boot(): Promise<void> {
   const data = reloadData()
   const found = await findGpu()
   // stored runs and their charts can be looked at without a GPU
-  await Promise.all([found ? reloadModel() : null, listRuns(), data])
+  await Promise.all([found ? reloadModel() : null, listRuns(), listDownloads(), data])
 }
 
 /** Ask for the GPU: at the start, and again after it was lost. Whether there is one. */

@@ -6,6 +6,8 @@ import { engine } from '../services.ts'
 import type { ModelChoice } from '../store/state.ts'
 import { dispatch, store } from '../store/store.ts'
 import { rebuildData } from './data.ts'
+import { listDownloads } from './downloads.ts'
+import { isAbort } from './work.ts'
 
 let loading: AbortController | null = null
 /** The hub token of this visit; never stored. */
@@ -14,8 +16,6 @@ let token: string | null = null
 export const setHubToken = (t: string): void => {
   token = t.trim() || null
 }
-
-const isAbort = (e: unknown): boolean => wireOf(e).name === 'AbortError'
 
 export const chooseStarter = (): Promise<void> => load({ kind: 'starter' }, [])
 export const chooseModelFiles = (given: readonly File[]): Promise<void> =>
@@ -55,6 +55,8 @@ async function load(choice: ModelChoice, given: readonly File[]): Promise<void> 
     const kept = store.getState().model.info !== null
     const error = isAbort(e) ? null : wireOf(e)
     dispatch({ type: 'model', patch: { status: kept ? 'ready' : error ? 'failed' : 'cancelled', progress: null, error } })
+  } finally {
+    if (choice.kind === 'hub') void listDownloads()
   }
 }
 

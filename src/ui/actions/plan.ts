@@ -3,11 +3,11 @@ import { wireOf } from '../wire.ts'
 import type { RunConfig } from '../../train/run_config.ts'
 import { METHODS } from '../methods.ts'
 import { data, engine } from '../services.ts'
-import { configOf, isRunning, methodOf } from '../store/select.ts'
+import { configOf, extrasOf, isRunning, methodOf } from '../store/select.ts'
 import type { StudioState } from '../store/state.ts'
 import { dispatch, store } from '../store/store.ts'
 import { recut } from './data.ts'
-import { telling } from './run.ts'
+import { isAbort, loadingWeights } from './work.ts'
 
 /** Long enough that typing a number plans once, short enough to feel immediate, in ms. */
 const SETTLE = 180
@@ -20,6 +20,7 @@ const asked = new Map<string, string>()
 /** What the plan depends on. Seed, rate and length of the run change no buffer. */
 export function planKey(config: RunConfig, s: StudioState): string {
   const { batch, seq, accum, optim, base, pack, policy, activation_dtype, clip } = config.run
+  const { samplePrompts, sampleTokens, sampleTemplate } = extrasOf(s)
   return JSON.stringify([
     s.model.info?.fingerprint,
     config.method,
@@ -33,6 +34,9 @@ export function planKey(config: RunConfig, s: StudioState): string {
     policy,
     activation_dtype,
     clip > 0,
+    samplePrompts,
+    sampleTokens,
+    sampleTemplate,
   ])
 }
 
@@ -70,7 +74,7 @@ async function plan(key: string, config: RunConfig): Promise<void> {
   dispatch({ type: 'plan', patch: { status: 'planning' } })
   void recut(config.run.seq)
   try {
-    const plan = await engine().request('plan', { config, probe: false, rows: null, compare: true })
+    const plan = await engine().request('plan', { config, extras: extrasOf(store.getState()), probe: false, rows: null, compare: true })
     if (key !== wanted) return
     const { byMethod } = store.getState().plan
     dispatch({ type: 'plan', patch: { status: 'ready', plan, error: null, byMethod: { ...byMethod, [config.method]: plan } } })
@@ -90,7 +94,7 @@ async function planOthers(key: string): Promise<void> {
     const own = planKey(config, s)
     if (asked.get(method.id) === own) continue
     try {
-      const plan = await engine().request('plan', { config, probe: false, rows: null })
+      const plan = await engine().request('plan', { config, extras: extrasOf(s), probe: false, rows: null })
       if (key !== wanted) return
       asked.set(method.id, own)
       dispatch({ type: 'plan', patch: { byMethod: { ...store.getState().plan.byMethod, [method.id]: plan } } })
@@ -101,7 +105,7 @@ async function planOthers(key: string): Promise<void> {
   }
 }
 
-/** Run a few steps that are thrown away, to know how long one takes. */
+/** Run a few steps that are thrown away, to know how long one takes. Where it is called off, the next one waits to be asked for. */
 export async function probe(): Promise<void> {
   const s = store.getState()
   const config = configOf(s)
@@ -111,14 +115,13 @@ export async function probe(): Promise<void> {
   dispatch({ type: 'busy', busy: true })
   try {
     const { train } = await data().rows()
-    const plan = await engine().request(
-      'plan',
-      { config, probe: true, rows: train, compare: true },
-      { ...telling, transfer: [train.ids.buffer, train.labels.buffer, train.offsets.buffer] },
-    )
+    const fields = { config, extras: extrasOf(s), probe: true, rows: train, compare: true }
+    const transfer = [train.ids.buffer, train.labels.buffer, train.offsets.buffer]
+    const plan = await loadingWeights('Measuring a step', (hooks) => engine().request('plan', fields, { ...hooks, transfer }))
     if (key === wanted) dispatch({ type: 'plan', patch: { status: 'ready', plan, error: null } })
   } catch (e) {
-    if (key === wanted) dispatch({ type: 'plan', patch: { status: 'failed', error: wireOf(e) } })
+    if (isAbort(e)) dispatch({ type: 'plan', patch: { measures: false, ...(key === wanted && { status: 'ready' }) } })
+    else if (key === wanted) dispatch({ type: 'plan', patch: { status: 'failed', error: wireOf(e) } })
   } finally {
     dispatch({ type: 'busy', busy: false })
   }

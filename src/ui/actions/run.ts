@@ -7,6 +7,7 @@ import { addPoint, dropPoints, setPoints } from '../store/points.ts'
 import { configOf, extrasOf, obstacle } from '../store/select.ts'
 import type { RunView, StudioState } from '../store/state.ts'
 import { dispatch, store } from '../store/store.ts'
+import { busily, isAbort, loadingWeights } from './work.ts'
 
 /** Route events of the engine: points to the point store, the rest through the reducer. Returns how to stop. */
 export function listenToEngine(): () => void {
@@ -25,19 +26,6 @@ export function freshName(s: Pick<StudioState, 'runs' | 'choices'>, dataName: st
   const taken = new Set(s.runs.map((r) => r.name))
   if (chosen && !taken.has(chosen)) return chosen
   for (let n = 1; ; n++) if (!taken.has(`${stem}-${n}`)) return `${stem}-${n}`
-}
-
-async function busily(body: () => Promise<void>): Promise<void> {
-  if (store.getState().busy) return
-  dispatch({ type: 'busy', busy: true })
-  dispatch({ type: 'run-error', error: null })
-  try {
-    await body()
-  } catch (e) {
-    dispatch({ type: 'run-error', error: wireOf(e) })
-  } finally {
-    dispatch({ type: 'busy', busy: false })
-  }
 }
 
 /** Start the run the choices make. `paused`: hold before the first step, for stepping by hand. */
@@ -71,35 +59,23 @@ export const start = (paused = false): Promise<void> =>
     setPoints(run.runId, [])
     dispatch({ type: 'run-started', run })
     const eval_ = held && rowCount(held) > 0 ? held : null
+    const fromAdapter = s.trying.startFromAdapter && s.trying.source?.kind === 'adapter'
+    const fields = { runId: run.runId, name: run.name, config, extras, dataName: summary.name, train, held: eval_, paused, fromAdapter }
+    const transfer = [...buffers(train), ...(eval_ ? buffers(eval_) : [])]
     try {
-      await engine().request(
-        'start',
-        {
-          runId: run.runId,
-          name: run.name,
-          config,
-          extras,
-          dataName: summary.name,
-          train,
-          held: eval_,
-          paused,
-          fromAdapter: s.trying.startFromAdapter && s.trying.source?.kind === 'adapter',
-        },
-        { ...telling, transfer: [...buffers(train), ...(eval_ ? buffers(eval_) : [])] },
-      )
+      await loadingWeights('Preparing the run', (hooks) => engine().request('start', fields, { ...hooks, transfer }))
       // what is tried next is this run, also where it went on from an adapter
       dispatch({ type: 'trying', patch: { source: null, startFromAdapter: false } })
     } catch (e) {
-      dispatch({ type: 'error', id: null, runId: run.runId, error: wireOf(e) })
+      if (!isAbort(e)) {
+        dispatch({ type: 'error', id: null, runId: run.runId, error: wireOf(e) })
+        return
+      }
+      // called off: as if it had not been asked for
+      dropPoints(run.runId)
+      dispatch({ type: 'run-deleted', runId: run.runId })
     }
   })
-
-/** Hooks of requests that take a while: what the engine does is told. */
-export const telling: RequestHooks = {
-  onProgress: ({ label, done, total, unit }) => {
-    dispatch({ type: 'work', progress: { label, done, total, unit } })
-  },
-}
 
 const tell = (type: 'pause' | 'stop' | 'checkpoint', runId: string): Promise<void> =>
   busily(async () => {
@@ -108,28 +84,35 @@ const tell = (type: 'pause' | 'stop' | 'checkpoint', runId: string): Promise<voi
 export const pause = (runId: string): Promise<void> => tell('pause', runId)
 export const stop = (runId: string): Promise<void> =>
   busily(async () => {
-    await held(runId)
+    await brought(runId)
     await engine().request('stop', { runId })
   })
 export const resume = (runId: string): Promise<void> =>
   busily(async () => {
-    await held(runId)
+    await brought(runId)
     await engine().request('resume', { runId })
   })
 export const stepOnce = (runId: string): Promise<void> =>
   busily(async () => {
-    await held(runId)
+    await brought(runId)
     await engine().request('step', { runId })
   })
 
-/** See to it that the engine holds the run. Throws what the engine says: another model is loaded, a file is gone. */
-export async function held(runId: string): Promise<void> {
+/** See to it that the engine holds the run. Throws what the engine says: another model is loaded, a file is gone, it was called off. */
+export async function held(runId: string, hooks: RequestHooks): Promise<void> {
   const run = store.getState().runs.find((r) => r.runId === runId)
   if (!run || run.live) return
-  const summary = await engine().request('restore', { runId }, telling)
-  setPoints(runId, summary.steps)
-  dispatch({ type: 'run-restored', run: summary })
+  try {
+    const summary = await engine().request('restore', { runId }, hooks)
+    setPoints(runId, summary.steps)
+    dispatch({ type: 'run-restored', run: summary })
+  } catch (e) {
+    // another one may have made room for it
+    dispatch({ type: 'runs-at-rest' })
+    throw e
+  }
 }
+const brought = (runId: string): Promise<void> => loadingWeights('Bringing the run back', (hooks) => held(runId, hooks))
 
 /** Read what is stored. Only the points of runs the engine does not hold are replaced. */
 export async function listRuns(): Promise<void> {

@@ -7,8 +7,10 @@ import { IDLE_SIDE, type RunView, type StudioState, type Tuned } from '../store/
 import { templateOf } from '../store/select.ts'
 import { dispatch, store } from '../store/store.ts'
 import { held } from './run.ts'
+import { isAbort, telling } from './work.ts'
 
 let generating: AbortController | null = null
+let packing: AbortController | null = null
 let rescale: ReturnType<typeof setTimeout> | undefined
 /** Pause after the last move of the strength slider before the tuned side is generated again, in ms. */
 const SETTLE = 250
@@ -58,16 +60,21 @@ async function generate(sides: readonly Side[]): Promise<void> {
   const { prompt, chat, sampling } = s.choices
   const scale = scaleInUse(s)
   const text = promptInUse(s)
+  dispatch({ type: 'trying', patch: { work: null } })
   if (!text || !s.model.info) return
   if (prompt === null) dispatch({ type: 'choose', patch: { prompt: text } })
   const source = sourceOf(s)
   const todo = sides.filter((side) => side === 'base' || source !== null)
   for (const side of todo) dispatch({ type: 'side', side, patch: { ...IDLE_SIDE, status: 'waiting' } })
+  const told = telling((work) => {
+    if (generating === abort && !abort.signal.aborted) dispatch({ type: 'trying', patch: { work } })
+  })
+  const hooks = { ...told, signal: abort.signal }
   for (const side of todo) {
     // superseded or stopped: a newer call owns its sides, and stopping put them to rest
     if (abort.signal.aborted) return
     try {
-      if (side === 'tuned' && source?.kind === 'run') await held(source.runId)
+      if (side === 'tuned' && source?.kind === 'run') await held(source.runId, hooks)
       dispatch({ type: 'side', side, patch: { text: '', scale } })
       const result = await engine().request(
         'generate',
@@ -80,17 +87,23 @@ async function generate(sides: readonly Side[]): Promise<void> {
           sampling,
         },
         {
-          signal: abort.signal,
+          ...hooks,
           onToken: (piece) => {
-            if (generating === abort) dispatch({ type: 'side-token', side, text: piece })
+            if (generating !== abort) return
+            dispatch({ type: 'trying', patch: { work: null } })
+            dispatch({ type: 'side-token', side, text: piece })
           },
         },
       )
-      if (generating === abort) dispatch({ type: 'side', side, patch: { status: 'done', text: result.text, result } })
+      if (generating !== abort) return
+      // stopped before its first token: as if it had not been asked
+      const begun = result.stopped !== 'cancelled' || result.tokens > 0
+      dispatch({ type: 'side', side, patch: begun ? { status: 'done', text: result.text, result } : IDLE_SIDE })
     } catch (e) {
       if (generating !== abort) return
-      const error = wireOf(e)
-      dispatch({ type: 'side', side, patch: error.name === 'AbortError' ? { status: 'done' } : { status: 'failed', error } })
+      dispatch({ type: 'side', side, patch: isAbort(e) ? IDLE_SIDE : { status: 'failed', error: wireOf(e) } })
+    } finally {
+      if (generating === abort) dispatch({ type: 'trying', patch: { work: null } })
     }
   }
   if (generating === abort) generating = null
@@ -162,20 +175,21 @@ export async function makeExport(what: 'adapter' | 'merged'): Promise<void> {
   if (!source || before.exporting.status === 'working') return
   if (before.exporting.result) URL.revokeObjectURL(before.exporting.result.url)
   dispatch({ type: 'exporting', patch: { status: 'working', what, progress: null, result: null, error: null } })
+  packing = new AbortController()
+  const hooks = { signal: packing.signal, ...telling((progress) => dispatch({ type: 'exporting', patch: { progress } })) }
   try {
-    if (source.kind === 'run') await held(source.runId)
-    const { file, check } = await engine().request(
-      'export',
-      { what, runId: source.kind === 'run' ? source.runId : null },
-      {
-        onProgress: ({ label, done, total, unit }) => {
-          dispatch({ type: 'exporting', patch: { progress: { label, done, total, unit } } })
-        },
-      },
-    )
+    if (source.kind === 'run') await held(source.runId, hooks)
+    const { file, check } = await engine().request('export', { what, runId: source.kind === 'run' ? source.runId : null }, hooks)
     const result = { name: file.name, bytes: file.blob.size, url: URL.createObjectURL(file.blob), check }
     dispatch({ type: 'exporting', patch: { status: 'ready', progress: null, result } })
   } catch (e) {
-    dispatch({ type: 'exporting', patch: { status: 'failed', progress: null, error: wireOf(e) } })
+    dispatch({
+      type: 'exporting',
+      patch: isAbort(e) ? { status: 'idle', progress: null } : { status: 'failed', progress: null, error: wireOf(e) },
+    })
   }
+}
+
+export const cancelExport = (): void => {
+  packing?.abort()
 }

@@ -1,6 +1,6 @@
 /** @file Planned GPU bytes by class: a bar for the eye and a table for the figures. */
 import type { ReactNode } from 'react'
-import type { MemoryPlan } from '../../train/run_config.ts'
+import type { RunMemory } from '../../worker/protocol.ts'
 import { bytes } from '../format.ts'
 
 /** In the order they are drawn. What each holds is said where there is room. */
@@ -10,10 +10,11 @@ export const MEMORY_CLASSES = [
   { key: 'optimizer', title: 'Optimizer', holds: 'Two moments for each trained value (AdamW)' },
   { key: 'activations', title: 'Activations', holds: 'Kept from the forward pass for the backward pass' },
   { key: 'head', title: 'Loss head', holds: 'Logits and their gradient, in chunks' },
+  { key: 'samples', title: 'Samples', holds: 'Keys and values of the prompts that are watched' },
 ] as const
 
 interface Props {
-  readonly memory: MemoryPlan
+  readonly memory: RunMemory
   /** Say what each class holds. */
   readonly explain?: boolean
   /** Beside the table. */

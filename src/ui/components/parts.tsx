@@ -1,9 +1,7 @@
-/** @file Small pieces every screen is made of: page head, card, tag, facts, progress. No state of their own. */
-import { Button, Progress as Bar } from '@mantine/core'
+/** @file Small pieces every screen is made of: page head, card, tag, facts. No state of their own. */
+import { Button } from '@mantine/core'
 import { ChevronDown, ChevronRight } from 'lucide-react'
 import type { ReactNode } from 'react'
-import { bytes, group, percent } from '../format.ts'
-import type { Progress } from '../store/state.ts'
 
 /** Title of a screen, one sentence on it, its actions with the primary one last. The title takes the focus when the step changes. */
 export function PageHead({ title, children, actions }: { title: string; children: ReactNode; actions?: ReactNode }) {
@@ -62,34 +60,6 @@ export function Facts({ entries, wide }: { entries: readonly (readonly [string, 
           ))
         : shown.flatMap(([k, v]) => [<dt key={`${k}-name`}>{k}</dt>, <dd key={k}>{v}</dd>])}
     </dl>
-  )
-}
-
-const amount = (p: Progress): string => {
-  const f = p.unit === 'bytes' ? bytes : group
-  return p.total > 0 ? `${f(p.done)} of ${f(p.total)}${p.unit === 'bytes' ? '' : ` ${p.unit}`} (${percent(p.done, p.total)})` : f(p.done)
-}
-
-/** Something under way, with how far it is where that is known and how to call it off. */
-export function Working({ label, progress, onCancel }: { label: string; progress: Progress | null; onCancel?: () => void }) {
-  const known = progress !== null && progress.total > 0
-  const value = known ? (100 * progress.done) / progress.total : 100
-  return (
-    <div className="stack" style={{ gap: 6 }} data-testid="progress">
-      <div className="row" style={{ flexWrap: 'nowrap' }}>
-        <span role="status" style={{ minWidth: 0, overflowWrap: 'anywhere' }}>
-          {progress?.label ?? label}
-          {known && <span className="soft"> · {amount(progress)}</span>}
-        </span>
-        <span className="grow" />
-        {onCancel && (
-          <Button size="xs" onClick={onCancel} data-testid="cancel">
-            Cancel
-          </Button>
-        )}
-      </div>
-      <Bar value={value} animated={!known} striped={!known} size="sm" radius="xl" aria-label={progress?.label ?? label} />
-    </div>
   )
 }
 

@@ -22,7 +22,7 @@ export function DeviceCard() {
           wide
           entries={[
             ['GPU', deviceName(d)],
-            ['16-bit arithmetic', d.f16 ? 'yes' : 'no: weights are kept in 32 bit'],
+            ['Arithmetic', d.f16 ? '16 and 32 bit' : '32 bit; weights may be kept in fewer'],
             [
               'Subgroups',
               d.subgroups ? `${d.subgroups.min === d.subgroups.max ? '' : `${d.subgroups.min} to `}${d.subgroups.max} lanes` : 'no',

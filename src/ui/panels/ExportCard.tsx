@@ -1,9 +1,10 @@
 /** @file The export: made, loaded back, compared; only then offered. */
 import { Button } from '@mantine/core'
 import { CircleCheck, Download, Package } from 'lucide-react'
-import { makeExport, methodOfSource, sourceOf } from '../actions/try.ts'
+import { cancelExport, makeExport, methodOfSource, sourceOf } from '../actions/try.ts'
 import { ErrorCard } from '../components/ErrorCard.tsx'
-import { Card, Working } from '../components/parts.tsx'
+import { Card } from '../components/parts.tsx'
+import { Working } from '../components/Working.tsx'
 import { bytes, sig3 } from '../format.ts'
 import { isRunning } from '../store/select.ts'
 import { useStudio } from '../store/store.ts'
@@ -41,7 +42,9 @@ export function ExportCard() {
           )}
           {method && !method.merges && <span className="small soft">{method.title} does not merge into the weights.</span>}
         </div>
-        {exporting.status === 'working' && <Working label="Writing, loading back, comparing" progress={exporting.progress} />}
+        {exporting.status === 'working' && (
+          <Working label="Writing, loading back, comparing" progress={exporting.progress} onCancel={cancelExport} />
+        )}
         {exporting.error && <ErrorCard error={exporting.error} />}
         {result && (
           <div className="note row" style={{ alignItems: 'center' }}>

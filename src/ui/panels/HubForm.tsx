@@ -4,6 +4,7 @@ import { useState } from 'react'
 import { chooseHub, setHubToken } from '../actions/model.ts'
 import { Card, Disclosure, Tag } from '../components/parts.tsx'
 import { useStudio } from '../store/store.ts'
+import { Downloads } from './Downloads.tsx'
 
 /** "owner/name" or a bare name of an old repository. */
 const REPO = /^[A-Za-z0-9][\w.-]*(\/[A-Za-z0-9][\w.-]*)?$/
@@ -19,12 +20,14 @@ export function HubForm({ locked }: { locked: boolean }) {
   const stored = useStudio((s) => s.choices.hub)
   const choice = useStudio((s) => s.choices.model)
   const model = useStudio((s) => s.model)
+  const downloads = useStudio((s) => s.downloads.list)
   const [text, setText] = useState(stored.repo)
   const [revision, setRevision] = useState(stored.revision)
   const [open, setOpen] = useState(false)
   const parsed = repoOf(text)
   const fetching = model.status === 'loading' && model.pending?.kind === 'hub'
-  const halted = model.status !== 'loading' && model.error === null && model.pending?.kind === 'hub' && model.pending.repo === parsed?.repo
+  const begun = downloads.some((d) => d.repo === parsed?.repo && !d.complete)
+  const halted = model.status !== 'loading' && model.error === null && begun
   const inUse = choice.kind === 'hub' && choice.repo === parsed?.repo && model.info !== null && model.status === 'ready'
   const fetchIt = (): void => {
     if (parsed) void chooseHub(parsed.repo, parsed.revision ?? (revision.trim() || 'main'))
@@ -96,6 +99,7 @@ export function HubForm({ locked }: { locked: boolean }) {
             : 'The only thing here that uses the network. Files stay in this browser.'}
         </p>
       </form>
+      <Downloads pick={setText} />
     </Card>
   )
 }

@@ -1,8 +1,10 @@
 /** @file A run: its controls, its figures, its curve, its samples. */
 import { timeLeft } from '../charts/series.ts'
+import { cancelWork } from '../actions/work.ts'
 import { LossChart } from '../charts/LossChart.tsx'
 import { ErrorCard } from '../components/ErrorCard.tsx'
-import { Card, PageHead, Working } from '../components/parts.tsx'
+import { Card, PageHead } from '../components/parts.tsx'
+import { Working } from '../components/Working.tsx'
 import { duration, group, loss3, percent } from '../format.ts'
 import { bestEval } from '../store/reduce.ts'
 import { pointsOf } from '../store/points.ts'
@@ -26,8 +28,7 @@ export function RunScreen({ run }: { run: RunView }) {
   const fingerprint = useStudio((s) => s.model.info?.fingerprint ?? null)
   const engineReady = useStudio((s) => s.engine.status === 'ready' || s.engine.status === 'starting')
   const runs = useStudio((s) => s.runs)
-  const busy = useStudio((s) => s.busy)
-  const work = useStudio((s) => s.work)
+  const work = useStudio((s) => (s.plan.status === 'probing' ? null : s.work))
   const points = usePoints(run.runId)
   const step = Math.max(points.last()?.step ?? 0, run.step)
   const total = run.config.run.steps
@@ -35,7 +36,6 @@ export function RunScreen({ run }: { run: RunView }) {
   const others = runs.filter((r) => r.runId !== run.runId && pointsOf(r.runId).length > 0)
   const left = run.status === 'running' ? timeLeft(points, total) : null
   const best = bestEval(run.evals)
-  const preparing = busy && run.status !== 'failed' && (!run.live || step === 0)
   return (
     <>
       <PageHead
@@ -43,11 +43,7 @@ export function RunScreen({ run }: { run: RunView }) {
         actions={<RunControls run={run} facts={{ engineReady, otherModel, step }} waiting={!run.live && fingerprint === null} />}
       >
         <span data-testid="status" data-status={run.status} role="status">
-          {preparing
-            ? 'Preparing'
-            : run.status === 'running' && step === 0
-              ? 'Looking at the untouched model first'
-              : STATUS_WORDS[run.status]}
+          {work ? 'Preparing' : run.status === 'running' && step === 0 ? 'Looking at the untouched model first' : STATUS_WORDS[run.status]}
         </span>
         {' · '}step <span data-testid="step">{group(step)}</span> of {group(total)}
         {left !== null && Number.isFinite(left) && (
@@ -69,9 +65,9 @@ export function RunScreen({ run }: { run: RunView }) {
       >
         <i style={{ width: `${Math.min(100, (100 * step) / total)}%` }} />
       </div>
-      {preparing && (
+      {work && (
         <Card>
-          <Working label="Preparing the run" progress={work} />
+          <Working label="Preparing the run" progress={work} onCancel={cancelWork} />
         </Card>
       )}
       {error && <ErrorCard error={error} />}

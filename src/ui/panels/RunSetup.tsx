@@ -1,5 +1,5 @@
 /** @file The next run before it starts: how long, what it costs in memory and time, what is watched on the way. */
-import { Button, Checkbox, SegmentedControl, Textarea, TextInput } from '@mantine/core'
+import { Button, Checkbox, SegmentedControl, TextInput } from '@mantine/core'
 import { Play, StepForward, Timer } from 'lucide-react'
 import { useEffect, useState } from 'react'
 import { methodDefaults, RUN_OPTIONS } from '../../train/run_config.ts'
@@ -7,16 +7,19 @@ import { set, setExtra, setInvalid, setLength, setRunOption } from '../actions/c
 import { probe } from '../actions/plan.ts'
 import { freshName, start } from '../actions/run.ts'
 import { startFromAdapter } from '../actions/try.ts'
+import { cancelWork } from '../actions/work.ts'
 import { ErrorCard } from '../components/ErrorCard.tsx'
 import { MemoryBar } from '../components/MemoryBar.tsx'
 import { OptionField, OptionsForm } from '../components/OptionsForm.tsx'
 import { Card, Facts, PageHead } from '../components/parts.tsx'
+import { Working } from '../components/Working.tsx'
 import { EXTRA_OPTIONS } from '../extras.ts'
 import { about, bytes, count, duration, group, sig3, stepTime } from '../format.ts'
-import { changedNames, configOf, epochsOfSteps, methodOf, obstacle, promptsOf, trainRows } from '../store/select.ts'
+import { changedNames, configOf, epochsOfSteps, methodOf, obstacle, trainRows } from '../store/select.ts'
 import { useStudio } from '../store/store.ts'
 import { PlanProblem } from './PlanProblem.tsx'
 import { Policies } from './Policies.tsx'
+import { Prompts } from './Prompts.tsx'
 
 export function RunSetup() {
   const state = useStudio((s) => s)
@@ -57,7 +60,7 @@ export function RunSetup() {
       >
         {info && summary && method ? (
           <>
-            {method.title} on {info.name}, with {summary.name}.
+            {method.title} on {info.name}, with {summary.name}.{state.plan.status === 'probing' && ' A step is measured first, see below.'}
           </>
         ) : (
           'The plan first: what it needs, how long it takes, whether it fits.'
@@ -119,11 +122,11 @@ function LengthAndTime() {
   const state = useStudio((s) => s)
   const config = configOf(state)
   const rows = useStudio(trainRows)
-  const { choices, plan, engine, data } = state
+  const { choices, plan, engine, data, work } = state
   const fits = obstacle(state) === null
   const known = plan.plan?.msPerStep ?? null
   // on hardware a probe is over in a moment; on a software device it is asked for
-  const auto = fits && known === null && plan.status === 'ready' && engine.status === 'ready' && !engine.device.software
+  const auto = fits && plan.measures && known === null && plan.status === 'ready' && engine.status === 'ready' && !engine.device.software
   useEffect(() => {
     if (auto) void probe()
   }, [auto])
@@ -171,18 +174,21 @@ function LengthAndTime() {
           ) : (
             <EpochsField />
           )}
-          <div>
-            <Button
-              size="xs"
-              leftSection={<Timer size={14} aria-hidden />}
-              loading={plan.status === 'probing'}
-              disabled={!fits || plan.status !== 'ready'}
-              onClick={() => void probe()}
-              data-testid="probe"
-            >
-              {known === null ? 'Measure a step' : 'Measure again'}
-            </Button>
-          </div>
+          {plan.status === 'probing' ? (
+            <Working label="Measuring a step" progress={work} onCancel={cancelWork} />
+          ) : (
+            <div>
+              <Button
+                size="xs"
+                leftSection={<Timer size={14} aria-hidden />}
+                disabled={!fits || plan.status !== 'ready'}
+                onClick={() => void probe()}
+                data-testid="probe"
+              >
+                {known === null ? 'Measure a step' : 'Measure again'}
+              </Button>
+            </div>
+          )}
         </div>
         <Facts
           entries={[
@@ -263,39 +269,3 @@ function PlanCard() {
     </Card>
   )
 }
-
-/** Prompts watched while it learns: one a line. */
-function Prompts() {
-  const prompts = useStudio(promptsOf)
-  const chosen = useStudio((s) => s.choices.samplePrompts !== null)
-  const [draft, setDraft] = useState<string | null>(null)
-  return (
-    <Textarea
-      label="Prompts to watch"
-      description={
-        chosen ? 'One a line. Asked before, during and after.' : 'From the first rows of the data; change them as you like. One a line.'
-      }
-      inputWrapperOrder={['label', 'input', 'error', 'description']}
-      autosize
-      minRows={2}
-      maxRows={8}
-      value={draft ?? prompts.map(oneLine).join('\n')}
-      onChange={(e) => {
-        setDraft(e.currentTarget.value)
-      }}
-      onBlur={() => {
-        if (draft === null) return
-        const list = draft
-          .split('\n')
-          .map((l) => l.replaceAll('\\n', '\n'))
-          .filter((l) => l.trim() !== '')
-        set({ samplePrompts: list })
-        setDraft(null)
-      }}
-      data-testid="sample-prompts"
-    />
-  )
-}
-
-/** A prompt's own line breaks are written \\n, so that one line is one prompt. */
-const oneLine = (prompt: string): string => prompt.replaceAll('\n', '\\n')

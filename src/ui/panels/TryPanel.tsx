@@ -5,6 +5,7 @@ import { set, goTo } from '../actions/choose.ts'
 import { generateBoth, methodOfSource, promptInUse, scaleInUse, setScale, sourceOf, stopGenerating, templateInUse } from '../actions/try.ts'
 import { Card, PageHead } from '../components/parts.tsx'
 import { ErrorCard } from '../components/ErrorCard.tsx'
+import { Working } from '../components/Working.tsx'
 import { count, duration, sig3 } from '../format.ts'
 import type { SideState } from '../store/state.ts'
 import { isRunning } from '../store/select.ts'
@@ -91,6 +92,11 @@ export function TryPanel() {
           )}
         </div>
       </Card>
+      {working && trying.work && (
+        <Card>
+          <Working label="Loading the weights" progress={trying.work} onCancel={stopGenerating} />
+        </Card>
+      )}
       <div className="two">
         <Answer title="Base" side={trying.base} testId="base-output" empty="What the untouched model says appears here." />
         <Answer

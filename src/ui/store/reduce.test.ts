@@ -146,7 +146,7 @@ test('a restored run is live and the only live one', () => {
   expect(s.current).toBe('a')
 })
 
-test('another model puts runs at rest and takes its adapter and plan along; the same model again does not', () => {
+test('a model that is loaded puts runs at rest and takes the adapter along, also the same again; the plan goes with another one', () => {
   const info = (fingerprint: string) => ({ fingerprint }) as NonNullable<StudioState['model']['info']>
   const source = { kind: 'adapter', name: 'x', method: 'lora', options: {}, trainable: 1, notes: [] } as const
   const s = after(
@@ -154,10 +154,16 @@ test('another model puts runs at rest and takes its adapter and plan along; the 
     { type: 'run-started', run: live('a') },
     { type: 'trying', patch: { source } },
   )
-  expect(reduce(s, { type: 'model', patch: { info: info('f1') } }).trying.source).toEqual(source)
-  const other = reduce(s, { type: 'model', patch: { info: info('f2') } })
-  expect(only(other)).toMatchObject({ live: false, status: 'paused' })
-  expect(other.trying.source).toBeNull()
+  const plan = { ...s.plan, status: 'ready' } as const
+  for (const [fingerprint, status] of [
+    ['f1', 'ready'],
+    ['f2', 'none'],
+  ]) {
+    const next = reduce({ ...s, plan }, { type: 'model', patch: { info: info(fingerprint) } })
+    expect(only(next)).toMatchObject({ live: false, status: 'paused' })
+    expect(next.trying.source).toBeNull()
+    expect(next.plan.status).toBe(status)
+  }
 })
 
 test('a deleted run is gone, and no longer shown', () => {

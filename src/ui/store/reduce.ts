@@ -6,6 +6,7 @@ import {
   INITIAL,
   type Choices,
   type DataState,
+  type DownloadsState,
   type EngineState,
   type ExportState,
   type ModelState,
@@ -27,12 +28,15 @@ export type PageEvent =
   | { readonly type: 'plan'; readonly patch: Partial<PlanState> }
   | { readonly type: 'invalid'; readonly key: string; readonly why: string | null }
   | { readonly type: 'busy'; readonly busy: boolean }
-  | { readonly type: 'work'; readonly progress: Progress }
+  | { readonly type: 'work'; readonly progress: Progress | null }
+  | { readonly type: 'downloads'; readonly patch: Partial<DownloadsState> }
   | { readonly type: 'notice'; readonly text: string | null }
   | { readonly type: 'run-error'; readonly error: StudioState['runError'] }
   | { readonly type: 'run-started'; readonly run: RunView }
   | { readonly type: 'runs-listed'; readonly runs: readonly RunSummary[] }
   | { readonly type: 'run-restored'; readonly run: RunSummary }
+  /** The engine may hold none any more. */
+  | { readonly type: 'runs-at-rest' }
   | { readonly type: 'run-shown'; readonly runId: string | null }
   | { readonly type: 'run-deleted'; readonly runId: string }
   | { readonly type: 'side'; readonly side: Side; readonly patch: Partial<SideState> }
@@ -60,6 +64,8 @@ export function reduce(s: StudioState, e: StudioEvent): StudioState {
       return { ...s, busy: e.busy, work: null }
     case 'work':
       return { ...s, work: e.progress }
+    case 'downloads':
+      return { ...s, downloads: { ...s.downloads, ...e.patch } }
     case 'notice':
       return { ...s, notice: e.text }
     case 'run-error':
@@ -75,6 +81,8 @@ export function reduce(s: StudioState, e: StudioEvent): StudioState {
         current: e.run.runId,
         runError: null,
       }
+    case 'runs-at-rest':
+      return { ...s, runs: s.runs.map(atRest) }
     case 'run-shown':
       return { ...s, current: e.runId, runError: null }
     case 'run-deleted':
@@ -126,11 +134,12 @@ const side = (s: StudioState, which: Side, patch: Partial<SideState>): StudioSta
   trying: { ...s.trying, [which]: { ...s.trying[which], ...patch } },
 })
 
-/** What belonged to another model goes with it: its run rests, its adapter and answers are gone. */
-const withoutOld = (s: StudioState, fingerprint: string): Partial<StudioState> =>
-  s.model.info === null || s.model.info.fingerprint === fingerprint
-    ? {}
-    : { runs: s.runs.map(atRest), trying: INITIAL.trying, exporting: INITIAL.exporting, plan: INITIAL.plan }
+/** The engine lets go of everything when a model is loaded, also when it is the same again: its run rests, its adapter and answers are gone. */
+const withoutOld = (s: StudioState, fingerprint: string): Partial<StudioState> => {
+  if (s.model.info === null) return {}
+  const gone = { runs: s.runs.map(atRest), trying: INITIAL.trying, exporting: INITIAL.exporting }
+  return s.model.info.fingerprint === fingerprint ? gone : { ...gone, plan: { ...INITIAL.plan, measures: s.plan.measures } }
+}
 
 /** A run the engine no longer holds, because another took its place. */
 const atRest = (r: RunView): RunView => (r.live ? { ...r, live: false, status: r.status === 'running' ? 'paused' : r.status } : r)

@@ -3,6 +3,7 @@
 import type { DataOptions, CutStats, DatasetSummary, Inspection, PreviewRow } from '../../data/report.ts'
 import type { DataProgress } from '../../data/protocol.ts'
 import type { WireError } from '../../errors.ts'
+import type { Download } from '../../io/hub.ts'
 import type { RunExtras, RunOptions } from '../../train/run_config.ts'
 import type { DeviceInfo, ExportCheck, ModelInfo, Replies, RunPlan, RunSummary, Sampling } from '../../worker/protocol.ts'
 
@@ -94,6 +95,8 @@ export interface PlanState {
   /** Plans of the other methods at their own options, for the picker. */
   readonly byMethod: Readonly<Record<string, RunPlan>>
   readonly error: WireError | null
+  /** A step is measured without being asked for; not any more once that was called off. */
+  readonly measures: boolean
 }
 
 /** A run as listed and drawn; its points are in the point store under `runId`. */
@@ -120,6 +123,8 @@ export interface TryState {
   readonly tuned: SideState
   readonly source: Tuned | null
   readonly loading: boolean
+  /** How far weights are loaded for an answer; null: none are. */
+  readonly work: Progress | null
   /** The next run starts from the loaded adapter. */
   readonly startFromAdapter: boolean
   readonly error: WireError | null
@@ -133,10 +138,19 @@ export interface ExportState {
   readonly error: WireError | null
 }
 
+/** Models of the hub that are kept in this browser. */
+export interface DownloadsState {
+  readonly list: readonly Download[]
+  /** Repository that is being deleted. */
+  readonly deleting: string | null
+  readonly error: WireError | null
+}
+
 export interface StudioState {
   readonly choices: Choices
   readonly engine: EngineState
   readonly model: ModelState
+  readonly downloads: DownloadsState
   readonly data: DataState
   readonly plan: PlanState
   /** Option name → why its text in the form cannot be used; keys are "method.option" or "run.option". */
@@ -146,7 +160,7 @@ export interface StudioState {
   readonly current: string | null
   /** A request about the run is under way: buttons wait. */
   readonly busy: boolean
-  /** What the engine says it is doing about it. */
+  /** How far it is, while weights are loaded for it: then it can be called off. Null: nothing is loaded. */
   readonly work: Progress | null
   readonly runError: WireError | null
   readonly trying: TryState
@@ -195,15 +209,16 @@ export const INITIAL: StudioState = {
   choices: INITIAL_CHOICES,
   engine: { status: 'starting' },
   model: { status: 'idle', pending: null, progress: null, info: null, error: null },
+  downloads: { list: [], deleting: null, error: null },
   data: NO_DATA,
-  plan: { status: 'none', plan: null, byMethod: {}, error: null },
+  plan: { status: 'none', plan: null, byMethod: {}, error: null, measures: true },
   invalid: {},
   runs: [],
   current: null,
   busy: false,
   work: null,
   runError: null,
-  trying: { base: SIDE, tuned: SIDE, source: null, loading: false, startFromAdapter: false, error: null },
+  trying: { base: SIDE, tuned: SIDE, source: null, loading: false, work: null, startFromAdapter: false, error: null },
   exporting: { status: 'idle', what: 'adapter', progress: null, result: null, error: null },
   notice: null,
 }

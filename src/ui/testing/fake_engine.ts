@@ -17,6 +17,8 @@ export interface FakeSettings {
   readonly chatTemplate: string | null
   /** ms of a step. */
   readonly stepMs: number
+  /** ms in which weights are loaded. */
+  readonly loadMs: number
   readonly gpu: boolean
   /** Failure per request type. */
   readonly fail: Partial<Record<EngineCommand['type'], EtudeError>>
@@ -29,6 +31,7 @@ export const FAKE: FakeSettings = {
   tokenizer: null,
   chatTemplate: null,
   stepMs: 30,
+  loadMs: 600,
   gpu: true,
   fail: {},
   breakAt: 0,
@@ -40,6 +43,10 @@ export class FakeEngine implements WorkerPort {
   readonly #listeners: ((e: Event) => void)[] = []
   readonly #cancelled = new Set<number>()
   readonly #runs = new Map<string, Run>()
+  #downloads: Replies['list-downloads'] = [
+    { repo: 'HuggingFaceTB/SmolLM2-135M-Instruct', bytes: 271e6, complete: true },
+    { repo: 'Qwen/Qwen2.5-0.5B', bytes: 412e6, complete: false },
+  ]
   constructor(readonly settings: FakeSettings = FAKE) {
     for (const s of settings.stored) this.#runs.set(s.runId, { summary: { ...s }, timer: undefined })
   }
@@ -129,7 +136,7 @@ export class FakeEngine implements WorkerPort {
         this.#reply(c, 'load-model', this.#model(c.spec.kind))
         return
       case 'plan':
-        if (c.probe) await new Promise((r) => setTimeout(r, 600))
+        if (c.probe && !(await this.#loads(c.id))) return
         this.#reply(c, 'plan', {
           memory: {
             weights: 158e6,
@@ -137,7 +144,8 @@ export class FakeEngine implements WorkerPort {
             optimizer: 20e6,
             activations: 16.5e6 * c.config.run.batch,
             head: 7e6,
-            total: 205e6 + 16.5e6 * c.config.run.batch,
+            samples: 24e6,
+            total: 229e6 + 16.5e6 * c.config.run.batch,
           },
           trainable: c.config.method === 'ia3' ? 57_600 : 2_442_240,
           adapterBytes: 9_768_960,
@@ -154,10 +162,11 @@ export class FakeEngine implements WorkerPort {
         })
         return
       case 'start':
-        this.#start(c)
+        if (await this.#loads(c.id)) this.#start(c)
         return
       case 'restore': {
         const run = this.#runs.get(c.runId)
+        if (!(await this.#loads(c.id))) return
         if (run) this.#reply(c, 'restore', run.summary)
         return
       }
@@ -193,7 +202,7 @@ export class FakeEngine implements WorkerPort {
         this.#reply(c, 'delete-run', null)
         return
       case 'generate':
-        await this.#generate(c)
+        if (await this.#loads(c.id)) await this.#generate(c)
         return
       case 'load-adapter':
         this.#reply(c, 'load-adapter', {
@@ -206,6 +215,13 @@ export class FakeEngine implements WorkerPort {
       case 'unload-adapter':
         this.#reply(c, 'unload-adapter', null)
         return
+      case 'list-downloads':
+        this.#reply(c, 'list-downloads', this.#downloads)
+        return
+      case 'delete-download':
+        this.#downloads = this.#downloads.filter((d) => d.repo !== c.repo)
+        this.#reply(c, 'delete-download', null)
+        return
       case 'export':
         this.#say({ type: 'progress', id: c.id, label: 'Writing', done: 4, total: 10, unit: 'tensors' })
         await new Promise((r) => setTimeout(r, 500))
@@ -217,6 +233,19 @@ export class FakeEngine implements WorkerPort {
       case 'cancel':
         return
     }
+  }
+
+  /** Weights on their way to the GPU; false where that was called off. */
+  async #loads(id: number): Promise<boolean> {
+    for (let i = 1; i <= 10; i++) {
+      await new Promise((r) => setTimeout(r, this.settings.loadMs / 10))
+      if (this.#cancelled.has(id)) {
+        this.#say({ type: 'error', id, runId: null, error: { name: 'AbortError', message: 'cancelled', what: 'cancelled' } })
+        return false
+      }
+      this.#say({ type: 'progress', id, label: 'Loading the weights', done: i * 26_900_000, total: 269_000_000, unit: 'bytes' })
+    }
+    return true
   }
 
   #model(kind: string): ModelInfo {

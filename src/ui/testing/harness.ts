@@ -1,5 +1,5 @@
 /** @file The page over a made-up engine and the real data worker, for development: /src/ui/testing/ in `npm run dev`.
- * `?no-gpu`, `?broken`, `?refused`, `?chat`, `?model-fails` show those states. */
+ * `?no-gpu`, `?broken`, `?slow`, `?refused`, `?chat`, `?model-fails` show those states. */
 import { DataClient } from '../../data/client.ts'
 import { GpuError, ModelError } from '../../errors.ts'
 import type { TokenizerFiles } from '../../data/types.ts'
@@ -20,6 +20,7 @@ mount({
   engine: new EngineClient(
     new FakeEngine({
       ...FAKE,
+      ...(query.has('slow') && { loadMs: 60_000 }),
       tokenizer,
       chatTemplate: query.has('chat') ? chatml : null,
       gpu: !query.has('no-gpu'),

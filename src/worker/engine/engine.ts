@@ -3,6 +3,7 @@ import { GpuError, toWire } from '../../errors.ts'
 import type { Gpu } from '../../gpu/device.ts'
 import type { BlobStore } from '../../io/blob_store.ts'
 import { readAdapter } from '../../io/adapter_files.ts'
+import { downloadedModels } from '../../io/hub.ts'
 import { prepareDevice, type ProfileStore } from '../../train/device_profile.ts'
 import { type Manifest, VERSION } from '../../train/export.ts'
 import { openAdapter } from '../../train/tunable.ts'
@@ -10,7 +11,9 @@ import type { DeviceInfo, EngineCommand, EngineEvent, ModelInfo, ModelSpec, Repl
 import { makeExport } from './exporter.ts'
 import { fileSet, loadModel } from './model.ts'
 import { Room } from './room.ts'
-import { deleteRun, heldRun, listRuns, park, plan, restore, start } from './runs.ts'
+import { deleteDownload } from './downloads.ts'
+import { plan } from './plans.ts'
+import { deleteRun, heldRun, listRuns, park, restore, start } from './runs.ts'
 import { type EngineDeps, type Request, Shared } from './shared.ts'
 import { generate, promptOf, tunedLayout } from './writing.ts'
 
@@ -97,6 +100,12 @@ export class Engine {
           s.adapter = null
           return null
         })
+        return
+      case 'list-downloads':
+        this.#answer(c.id, c.type, () => downloadedModels(s.deps.store))
+        return
+      case 'delete-download':
+        this.#answer(c.id, c.type, () => deleteDownload(s, c.repo).then(none))
         return
       case 'export':
         this.#answer(c.id, c.type, (r) => this.#export(c.what, c.runId, r))

@@ -6,8 +6,10 @@ import { safetensorsBlob } from '../../io/safetensors_writer.ts'
 import { fromBlob } from '../../io/sources.ts'
 import { unzipFiles, type ZipInput, zipFiles } from '../../io/zip.ts'
 import type { State } from '../../train/adapter.ts'
+import { holdsFile } from '../../train/base_formats.ts'
 import { type ModelBundle, openBundle } from '../../train/bundle.ts'
 import { adapterFiles, type ExportItem, type Manifest, modelFiles } from '../../train/export.ts'
+import type { Base } from '../../train/run_config.ts'
 import { openAdapter, type TunableLayout } from '../../train/tunable.ts'
 import type { ExportCheck, ExportFile } from '../protocol.ts'
 import { asExported } from './exported.ts'
@@ -97,16 +99,27 @@ async function logitsOf(room: Room, t: TunableLayout, ids: readonly number[]): P
   return (await room.generator(t, ids.length, false)).logits(ids)
 }
 
-/** Of the layout as it is; for a merged model over weights that were quantised on load: of its adapter over the file's own, which is what is merged. */
+/** How frozen weights are kept so that an export is beside the values that it is made of: the file's. Null where the layout's are those, or where the export is
+ * of nothing else than what the layout holds. */
+function fileBase({ what, layout, room }: ExportInput): Base | null {
+  const { bundle } = room
+  const { base } = layout.o
+  // An adapter beside shared weights is compared beside the same; what replaced some of them is left out of its export.
+  const own = what === 'adapter' && layout.borrows
+  if (!layout.adapter || own || holdsFile(bundle, base)) return null
+  // Where keeping quantises again, f16 holds blocks to the 11 bits that merged weights are stored with.
+  return holdsFile(bundle, 'keep') ? 'keep' : 'f16'
+}
+
+/** Of the layout as it is, or of its adapter over the file's own weights. */
 async function tunedLogits(x: ExportInput): Promise<Float32Array> {
   const { room, layout, state, seed } = x
-  const { base } = layout.o
-  if (x.what === 'adapter' || !layout.adapter || !layout.borrows || (base !== 'nf4' && base !== 'q8'))
-    return logitsOf(room, layout, x.prompt.ids)
-  const loaded = await asExported(room.bundle, layout.adapter, state, seed)
+  const base = fileBase(x)
+  if (!base) return logitsOf(room, layout, x.prompt.ids)
+  const loaded = await asExported(room.bundle, layout.adapter!, state, seed)
   const own = new Room(room.gpu, room.bundle)
   try {
-    const wanted = { method: loaded.method, options: loaded.options, base: 'keep', seed, trainable: false, loaded } as const
+    const wanted = { method: loaded.method, options: loaded.options, base, seed, trainable: false, loaded } as const
     return await logitsOf(own, await own.layout(wanted, hooksOf(x)), x.prompt.ids)
   } finally {
     own.destroy()
@@ -117,7 +130,7 @@ async function adapterLogits(x: ExportInput, file: ExportFile): Promise<Float32A
   const { room, layout } = x
   const loaded = await openAdapter(room.bundle, await readAdapter(new Map([[file.name, fromBlob(file.blob, file.name)]])))
   // What a method kept in place of the frozen weights is left out of its export: it lies beside the file's own.
-  const base = layout.borrows ? layout.o.base : 'keep'
+  const base = layout.borrows ? layout.o.base : (fileBase(x) ?? 'keep')
   const wanted = { method: loaded.method, options: loaded.options, base, seed: x.seed, trainable: false, loaded }
   const t = await room.layout(wanted, hooksOf(x))
   try {

@@ -3,42 +3,17 @@ import { BatchSource } from '../../data/collate.ts'
 import { RunError, toWire, type WireError } from '../../errors.ts'
 import type { Gpu } from '../../gpu/device.ts'
 import { type Checkpoint, run, type RunEvent, type RunRecords } from '../../train/run.ts'
-import { RunControl } from '../../train/run_control.ts'
+import type { FixedPolicy } from '../../train/run_config.ts'
 import { Trainer } from '../../train/trainer.ts'
 import type { TunableLayout } from '../../train/tunable.ts'
 import type { EngineEvent, RunStatus, RunSummary } from '../protocol.ts'
 import type { RunData } from './checkpoint.ts'
 import type { Lock } from './lock.ts'
 import { type Measured, type RunRecord, type RunStore, summaryOf, upTo } from './run_store.ts'
+import { YieldingControl } from './yielding_control.ts'
 
 /** The chart is stored at least this often while steps come, in ms. */
 const JOURNAL_EVERY = 1000
-
-/** A paused run lets others use the GPU. */
-class YieldingControl extends RunControl {
-  #release: (() => void) | null = null
-  constructor(
-    readonly lock: Lock,
-    paused: boolean,
-  ) {
-    super(paused)
-  }
-  async enter(): Promise<void> {
-    this.#release = await this.lock.acquire()
-  }
-  leave(): void {
-    this.#release?.()
-    this.#release = null
-  }
-  override async changed(signal?: AbortSignal): Promise<void> {
-    this.leave()
-    try {
-      await super.changed(signal)
-    } finally {
-      await this.enter()
-    }
-  }
-}
 
 export interface RunParts {
   readonly gpu: Gpu
@@ -49,8 +24,10 @@ export interface RunParts {
   readonly post: (event: EngineEvent) => void
   /** Lets other tabs have the run. */
   readonly release: () => void
-  /** What the model writes after a prompt, now. */
-  readonly sample: (layout: TunableLayout, prompt: string, tokens: number) => Promise<string>
+  /** What the model writes after a prompt, now; null: it cannot write. */
+  readonly sample: ((layout: TunableLayout, prompt: string, tokens: number) => Promise<string>) | null
+  /** The policy that was planned. */
+  readonly policy: FixedPolicy
 }
 
 export class HeldRun {
@@ -76,7 +53,7 @@ export class HeldRun {
   /** Make the trainer for a layout that is filled. `measured`: the chart so far. */
   static async create(record: RunRecord, parts: RunParts, measured: RunRecords): Promise<HeldRun> {
     const source = new BatchSource(parts.data.train, record.config.run)
-    const trainer = await Trainer.create(parts.gpu, parts.layout, record.config.run)
+    const trainer = await Trainer.create(parts.gpu, parts.layout, { ...record.config.run, policy: parts.policy })
     return new HeldRun(record, parts, trainer, source, measured)
   }
 
@@ -152,7 +129,7 @@ export class HeldRun {
       extras,
       control,
       signal,
-      sample: (prompt) => sample(layout, prompt, extras.sampleTokens),
+      ...(sample && { sample: (prompt) => sample(layout, prompt, extras.sampleTokens) }),
       save: async (c) => {
         await this.#flush()
         await store.writeCheckpoint(this.runId, c)

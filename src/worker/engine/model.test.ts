@@ -64,7 +64,17 @@ describeShared('where a model comes from', ['models', 'stories260K'], (folder) =
     const offline = new Harness({ store, fetch: () => Promise.reject(new TypeError('no network')) })
     await offline.request('init', {})
     expect((await offline.request('load-model', { spec })).fingerprint).toBe(info.fingerprint)
+    const [kept, ...others] = await offline.request('list-downloads', {})
+    expect(others).toEqual([])
+    expect(kept).toMatchObject({ repo: 'someone/stories', complete: true })
+    expect(kept.bytes).toBeGreaterThan(info.fileBytes)
+    const inUse = await offline.request('delete-download', { repo: 'someone/stories' }).catch((x: unknown) => x)
+    expect((inUse as Refused).wire).toMatchObject({ name: 'ModelError', where: 'someone/stories', what: 'this download is in use' })
     await offline.engine.close()
+    const other = new Harness({ store })
+    await other.request('delete-download', { repo: 'someone/stories' })
+    expect(await other.request('list-downloads', {})).toEqual([])
+    expect(await store.list('')).toEqual([])
 
     const never: typeof fetch = (_, init) =>
       new Promise((_resolve, reject) => init?.signal?.addEventListener('abort', () => reject(init.signal!.reason as Error)))

@@ -11,16 +11,19 @@ import type { ByteSource, FileSet } from '../../io/source.ts'
 import { fromBlob, fromBytes } from '../../io/sources.ts'
 import { expandZips } from '../../io/zip.ts'
 import { suffixes } from '../../peft/targets.ts'
+import { conversionNotes } from '../../train/base_formats.ts'
 import { type ModelBundle, openBundle, paramShape } from '../../train/bundle.ts'
 import { fingerprint } from '../../train/fingerprint.ts'
 import { BASES } from '../../train/run_config.ts'
-import { baseBytes, TunableLayout } from '../../train/tunable.ts'
+import { baseBytes } from '../../train/tunable.ts'
 import type { ModelInfo, ModelSpec } from '../protocol.ts'
 
 export interface LoadedModel {
   readonly bundle: ModelBundle
   readonly tokenizer: Tokenizer | null
   readonly info: ModelInfo
+  /** The hub's repository whose download its weights are read from; null: they lie elsewhere. */
+  readonly repo: string | null
 }
 export interface ModelSources {
   readonly store: BlobStore
@@ -41,14 +44,14 @@ export async function loadModel(
   onProgress: Progress,
   signal: AbortSignal,
 ): Promise<LoadedModel> {
-  const { files, name } = await filesOf(spec, from, onProgress, signal)
+  const { files, name, repo = null } = await filesOf(spec, from, onProgress, signal)
   signal.throwIfAborted()
   const bundle = openBundle(await openModel(files, name))
   signal.throwIfAborted()
   const tokenizer = bundle.files.tokenizer && loadTokenizer(bundle.files.tokenizer)
   const info = await describe(bundle, tokenizer, maxBindingSize)
   signal.throwIfAborted()
-  return { bundle, tokenizer, info }
+  return { bundle, tokenizer, info, repo }
 }
 
 async function filesOf(
@@ -56,7 +59,7 @@ async function filesOf(
   from: ModelSources,
   onProgress: Progress,
   signal: AbortSignal,
-): Promise<{ files: FileSet; name?: string }> {
+): Promise<{ files: FileSet; name?: string; repo?: string }> {
   switch (spec.kind) {
     case 'starter':
       return { files: await fetchStarter(from, onProgress, signal), name: STARTER_NAME }
@@ -71,7 +74,7 @@ async function filesOf(
         signal,
         onProgress: ({ file, done, total }) => onProgress(file, done, total, 'bytes'),
       })
-      return { files: model.files, name: repo }
+      return { files: model.files, name: repo, repo }
     }
     default:
       return spec satisfies never
@@ -116,7 +119,6 @@ async function fetchStarter({ fetch, starterUrl }: ModelSources, onProgress: Pro
 
 async function describe(bundle: ModelBundle, tokenizer: Tokenizer | null, maxBindingSize: number): Promise<ModelInfo> {
   const { config, files, family, params } = bundle
-  const alone = new TunableLayout(bundle, null, {}, { base: 'keep', seed: 0, trainable: false, maxBindingSize })
   const size = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1)
   return {
     name: files.name,
@@ -133,7 +135,7 @@ async function describe(bundle: ModelBundle, tokenizer: Tokenizer | null, maxBin
     context: config.context,
     chatTemplate: tokenizer?.chatTemplate ?? null,
     tokenizer: files.tokenizer,
-    notes: [...files.notes, ...alone.notes],
+    notes: [...files.notes, ...conversionNotes(bundle, 'keep')],
     linears: suffixes(bundle.linears),
     bases: BASES.map((base) => ({ base, bytes: baseBytes(bundle, base, maxBindingSize) })),
     fingerprint: await fingerprint(files),

@@ -3,25 +3,32 @@ import { GpuError, type WireError, toWire } from '../../errors.ts'
 import { type GpuTraits, targetOf } from '../../gpu/device.ts'
 import { parseOptions } from '../../options.ts'
 import type { ModelBundle } from '../../train/bundle.ts'
-import { type Base, type MemoryPlan, RUN_OPTIONS, type RunConfig, type RunOptions } from '../../train/run_config.ts'
+import { planGenerator } from '../../train/generator.ts'
+import { tooLarge } from '../../train/limits.ts'
+import { type Base, RUN_OPTIONS, type RunConfig, type RunOptions } from '../../train/run_config.ts'
 import { BY_COST, planStep, stepOf } from '../../train/policy.ts'
 import type { TrainStep } from '../../train/step.ts'
 import { baseBytes, findMethod, TunableLayout } from '../../train/tunable.ts'
-import type { RunPlan } from '../protocol.ts'
+import type { RunMemory, RunPlan } from '../protocol.ts'
+import { capacityFor } from './room.ts'
+import { NOTHING, type Watched } from './watched.ts'
 
 interface Device {
   readonly traits: GpuTraits
   readonly budget: number
 }
 interface Planned {
+  /** Of the watched prompts; null: none is watched. */
+  readonly samples: Samples | null
   readonly config: RunConfig
   readonly layout: TunableLayout
   readonly step: TrainStep
-  readonly memory: MemoryPlan
+  readonly memory: RunMemory
 }
+type Samples = ReturnType<typeof planGenerator>
 
 /** Lays everything out; allocates nothing. Throws OptionError for values that are none. */
-function planRun(bundle: ModelBundle, { method, options, run }: RunConfig, { traits, budget }: Device): Planned {
+function planRun(bundle: ModelBundle, { method, options, run }: RunConfig, { traits, budget }: Device, watched: Watched): Planned {
   const config = { method, options, run: parseOptions(RUN_OPTIONS, run) }
   const o = {
     base: config.run.base,
@@ -31,31 +38,26 @@ function planRun(bundle: ModelBundle, { method, options, run }: RunConfig, { tra
     optim: config.run.optim,
   }
   const layout = new TunableLayout(bundle, findMethod(method), options, o)
-  const step = planStep(layout, config.run, targetOf(traits), budget)
-  return { config, layout, step, memory: step.memory }
+  const length = watched(layout)
+  const samples = length > 0 ? planGenerator(traits, layout, { capacity: capacityFor(layout, length) }) : null
+  const bytes = samples?.bytes ?? 0
+  const step = planStep(layout, config.run, targetOf(traits), budget - bytes)
+  return { config, layout, step, samples, memory: { ...step.memory, samples: bytes, total: step.memory.total + bytes } }
 }
 
 const mib = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`
 
 /** What does not fit, or null. */
-function excess({ step, layout, memory }: Planned, { traits, budget }: Device): { what: string; where: string } | null {
+function excess({ step, samples, memory }: Planned, { traits, budget }: Device): { what: string; where: string } | null {
   if (memory.total > budget)
     return { what: `the run needs ${mib(memory.total)}, and this device is trusted with ${mib(budget)}`, where: 'GPU memory' }
-  const buffers = [
-    ...layout.storages.map((s) => ({ name: s.label, bytes: s.bytes })),
-    ...(layout.trained?.storages() ?? []).map((s) => ({ name: s.label, bytes: s.bytes })),
-  ]
-  const large = buffers.find((b) => b.bytes > traits.maxBufferSize)
-  if (large)
-    return { what: `a buffer of ${mib(large.bytes)} is more than this device allows (${mib(traits.maxBufferSize)})`, where: large.name }
-  // Activations are bound whole.
-  const most = Math.min(traits.maxBufferSize, traits.maxBindingSize)
-  const arena = Math.max(0, ...step.plan.arena)
-  return arena > most ? { what: `an activation takes ${mib(arena)}, and one buffer may hold ${mib(most)}`, where: 'activations' } : null
+  return tooLarge(step.plan, traits) ?? (samples && tooLarge(samples.plan, traits))
 }
 
 interface Change {
   readonly run: Partial<RunOptions>
+  /** Where it is not what the run watches. */
+  readonly watched?: Watched
   readonly text: string
 }
 
@@ -105,7 +107,7 @@ function* changes(run: RunOptions, bases: readonly Base[]): Generator<Change> {
 }
 
 /** Single changes first, then several together: the first that fits, planned again to be sure. */
-function whatFits(bundle: ModelBundle, p: Planned, device: Device): string {
+function whatFits(bundle: ModelBundle, p: Planned, device: Device, watched: Watched): string {
   const { run } = p.config
   const bases = smallerBases(bundle, p, device)
   const alone: Change[] = [
@@ -118,10 +120,11 @@ function whatFits(bundle: ModelBundle, p: Planned, device: Device): string {
       text: `batch ${batch} with accumulation ${Math.ceil((run.batch * run.accum) / batch)} (the same rows a step)`,
     })),
     ...bases.map((base) => ({ run: { base }, text: FROZEN[base] })),
+    ...(p.samples ? [{ run: {}, watched: NOTHING, text: 'watch no prompts' }] : []),
     ...halves(run.seq, 32).map((seq) => ({ run: { seq }, text: `rows of at most ${seq} tokens` })),
   ]
   for (const change of [...alone, ...changes(run, bases)]) {
-    const tried = planRun(bundle, { ...p.config, run: { ...run, ...change.run } }, device)
+    const tried = planRun(bundle, { ...p.config, run: { ...run, ...change.run } }, device, change.watched ?? watched)
     if (excess(tried, device) === null) return `This would fit, in ${mib(tried.memory.total)}: ${change.text}`
   }
   return p.layout.adapter
@@ -144,9 +147,14 @@ const calls = (s: TrainStep, program: string): number => s.plan.specs.find((p) =
 
 const dispatchesOf = (s: TrainStep, accum: number): number => accum * calls(s, 'micro') + calls(s, 'update')
 
-/** The plan of a run. `refusal` says why it cannot be made, and which change would make it fit. Throws OptionError. */
-export function makePlan(bundle: ModelBundle, config: RunConfig, device: Device, { compare = false } = {}): RunPlan {
-  const p = planRun(bundle, config, device)
+/** The plan of a run, with what the prompts that it watches take. `refusal` says why it cannot be made, and which change would make it fit. Throws OptionError. */
+export function makePlan(
+  bundle: ModelBundle,
+  config: RunConfig,
+  device: Device,
+  { watched = NOTHING, compare = false }: { watched?: Watched; compare?: boolean } = {},
+): RunPlan {
+  const p = planRun(bundle, config, device, watched)
   const too = excess(p, device)
   const { batch, seq, accum } = p.config.run
   const trainable = p.layout.trained?.count ?? 0
@@ -156,7 +164,7 @@ export function makePlan(bundle: ModelBundle, config: RunConfig, device: Device,
       new GpuError(too.what, {
         where: too.where,
         why: 'It would fail, or slow down everything that uses this GPU',
-        fix: whatFits(bundle, p, device),
+        fix: whatFits(bundle, p, device, watched),
       }),
     )
   return {
@@ -167,7 +175,7 @@ export function makePlan(bundle: ModelBundle, config: RunConfig, device: Device,
     policy: p.step.keeping.policy,
     policies: (compare ? BY_COST : []).map((policy) => {
       const step = policy === p.step.keeping.policy ? p.step : stepOf(p.layout, p.config.run, targetOf(device.traits), policy)
-      return { policy, total: step.plan.total, dispatches: dispatchesOf(step, accum) }
+      return { policy, total: step.plan.total + p.memory.samples, dispatches: dispatchesOf(step, accum) }
     }),
     submits: accum,
     tokensPerStep: batch * seq * accum,

@@ -7,6 +7,7 @@ import type { AnyMethod, Json } from '../../peft/method.ts'
 import type { ModelBundle } from '../../train/bundle.ts'
 import { Generator } from '../../train/generator.ts'
 import type { Base, Optimizer } from '../../train/run_config.ts'
+import type { Tunable } from '../../train/step.ts'
 import { type LoadedAdapter, TunableLayout } from '../../train/tunable.ts'
 
 export interface Hooks {
@@ -29,6 +30,10 @@ interface Kept {
 
 /** Generators are made for multiples of this many tokens, so that a longer prompt rarely makes a new one. */
 const CAPACITY_STEP = 256
+/** Of the generator that writes `length` tokens, a trained prompt's not counted. */
+export const capacityFor = (t: Tunable, length: number): number =>
+  Math.ceil((length + (t.adapter?.virtualTokens ?? 0)) / CAPACITY_STEP) * CAPACITY_STEP
+
 const CUT = 'Close other tabs that use the GPU, end a paused run, or use a smaller model'
 
 export class Room {
@@ -89,12 +94,28 @@ export class Room {
     }
     kept?.generator.destroy()
     this.#generators.delete(t)
-    const capacity = Math.ceil((length + virtual) / CAPACITY_STEP) * CAPACITY_STEP
     const mix = mixing || (kept?.mixing ?? false)
-    const make = () => Generator.create(this.gpu, t, { capacity, mixing: mix })
+    const make = () => Generator.create(this.gpu, t, { capacity: capacityFor(t, length), mixing: mix })
     const generator = await trial(this.gpu, { what: 'the keys and values of generation', fix: CUT }, make, (g) => g?.destroy())
     this.#generators.set(t, { generator, mixing: mix })
     return generator
+  }
+
+  /** Runs what may bring the model alone to the GPU. Where it is cancelled, that does not stay there. */
+  async cancellable<T>(signal: AbortSignal, body: () => Promise<T>): Promise<T> {
+    const before = this.#base
+    try {
+      return await body()
+    } catch (e) {
+      if (signal.aborted && this.#base !== before) this.freeBase()
+      throw e
+    }
+  }
+
+  /** Free what text is written with, of every layout: it comes back when it is used. */
+  freeGenerators(): void {
+    for (const { generator } of this.#generators.values()) generator.destroy()
+    this.#generators.clear()
   }
 
   release(t: TunableLayout): void {

@@ -1,63 +1,24 @@
-/** @file Commands on runs: probe, start, restore, and what is stored. One run is held at a time; another one pauses it and takes its place. */
-import { BatchSource } from '../../data/collate.ts'
+/** @file Commands on runs: start, restore, and what is stored. One run is held at a time; another one pauses it and takes its place. */
 import { hashRows } from '../../data/stats.ts'
 import { rowCount } from '../../data/types.ts'
 import { AdapterError, EtudeError, ModelError, RunError } from '../../errors.ts'
 import { parseOptions } from '../../options.ts'
 import type { AnyMethod, Json } from '../../peft/method.ts'
 import type { RunRecords } from '../../train/run.ts'
-import { RUN_OPTIONS, type RunConfig } from '../../train/run_config.ts'
-import { Trainer } from '../../train/trainer.ts'
+import { type FixedPolicy, RUN_OPTIONS, type RunConfig } from '../../train/run_config.ts'
 import { findMethod, type LoadedAdapter, openAdapter, TunableLayout } from '../../train/tunable.ts'
-import type { EngineCommand, RunPlan, RunSummary } from '../protocol.ts'
+import type { EngineCommand, RunSummary } from '../protocol.ts'
 import { checkRows, type RunData } from './checkpoint.ts'
 import { HeldRun } from './held_run.ts'
-import { makePlan } from './planner.ts'
-import type { Hooks } from './room.ts'
+import { planOf } from './plans.ts'
 import type { RunRecord } from './run_store.ts'
-import type { Request, Shared } from './shared.ts'
+import { hooksOf, type Request, type Shared } from './shared.ts'
+import { watchedBy, watchedTemplate } from './watched.ts'
 import { GREEDY, write } from './writing.ts'
 
 type Start = Extract<EngineCommand, { type: 'start' }>
-type Plan = Extract<EngineCommand, { type: 'plan' }>
 
-const hooksOf = (r: Request): Hooks => ({
-  signal: r.signal,
-  onProgress: (label, done, total) => r.progress(label, done, total, 'bytes'),
-})
 const EMPTY = (): RunRecords => ({ steps: [], evals: [], samples: [] })
-
-/** The plan, and with `probe` the time of a step: two steps on parameters that are thrown away, of which the second counts. */
-export async function plan(s: Shared, c: Plan, r: Request): Promise<RunPlan> {
-  const { gpu, model } = s.need()
-  const made = makePlan(model.bundle, c.config, { traits: gpu.traits, budget: s.budget }, { compare: c.compare === true })
-  if (!c.probe || made.refusal || !c.rows) return made
-  const { rows } = c
-  const run = parseOptions(RUN_OPTIONS, c.config.run)
-  checkRows(rows, model.bundle.config.vocabSize, 'training data')
-  if (s.run?.record.status === 'running')
-    throw new RunError('a run is using the GPU', { where: s.run.record.name, fix: 'Pause it to measure another one' })
-  return s.lock.run(async () => {
-    const { room } = s.need()
-    const source = new BatchSource(rows, run)
-    const wanted = { method: findMethod(c.config.method), options: c.config.options, base: run.base, seed: run.seed }
-    const layout = await room.layout({ ...wanted, optim: run.optim, trainable: true, loaded: null }, hooksOf(r))
-    let trainer: Trainer | null = null
-    try {
-      trainer = await Trainer.create(gpu, layout, run)
-      let ms = 0
-      for (let i = 0; i < 2; i++) {
-        r.signal.throwIfAborted()
-        r.progress('Measuring a step', i, 2, 'steps')
-        ms = (await trainer.step(source.step(), rows)).ms
-      }
-      return { ...made, submits: trainer.submits, msPerStep: ms }
-    } finally {
-      trainer?.destroy()
-      room.release(layout)
-    }
-  })
-}
 
 /** Pause the run that is held, so that another command may take its place. */
 export async function park(s: Shared): Promise<void> {
@@ -86,15 +47,15 @@ async function startOf(
   return { method, options: parseOptions(method.options, loaded.options), loaded }
 }
 
-/** Start a run. Nothing of it is left where it cannot start. */
+/** Start a run. Nothing of it is left where it cannot start, or is cancelled before it does. */
 export async function start(s: Shared, c: Start, r: Request): Promise<void> {
-  const { gpu, model } = s.need()
+  const { model } = s.need()
   const run = parseOptions(RUN_OPTIONS, c.config.run)
   checkRows(c.train, model.bundle.config.vocabSize, 'training data')
   if (c.held) checkRows(c.held, model.bundle.config.vocabSize, 'held-out data')
   const data: RunData = { train: c.train, held: c.held && rowCount(c.held) > 0 ? c.held : null }
   const from = await startOf(s, c.config, c.fromAdapter)
-  const { refusal } = makePlan(model.bundle, { ...c.config, options: from.options }, { traits: gpu.traits, budget: s.budget })
+  const { refusal, policy } = planOf(s, { ...c.config, options: from.options }, c.extras)
   if (refusal) throw new Refusal(refusal.what, refusal)
   const record: RunRecord = {
     version: 1,
@@ -111,14 +72,13 @@ export async function start(s: Shared, c: Start, r: Request): Promise<void> {
     checkpointStep: 0,
     error: null,
   }
-  await park(s)
-  await s.lock.run(async () => {
-    s.dropRun()
-    s.dropAdapterLayout()
-    const held = await hold(s, record, data, from.loaded, EMPTY(), r)
+  await place(s, r, async () => {
+    const held = await hold(s, record, data, policy, from.loaded, EMPTY(), r)
     try {
+      r.signal.throwIfAborted()
       await s.runs.create(record, data)
       if (from.loaded) await held.storeStart()
+      r.signal.throwIfAborted()
       s.run = held
       s.adapterIsNewer = false
       await held.go(c.paused)
@@ -132,16 +92,30 @@ export async function start(s: Shared, c: Start, r: Request): Promise<void> {
   })
 }
 
+/** Let `body` put a run on the GPU, in the place of the one that is held. */
+async function place<T>(s: Shared, r: Request, body: () => Promise<T>): Promise<T> {
+  await park(s)
+  return s.lock.run(async () => {
+    r.signal.throwIfAborted()
+    const { room } = s.need()
+    s.dropRun()
+    s.dropAdapterLayout()
+    room.freeGenerators()
+    return room.cancellable(r.signal, body)
+  })
+}
+
 /** A plan's refusal, thrown. */
 class Refusal extends EtudeError {
   override readonly name = 'GpuError'
 }
 
-/** Make the layout and the trainer of a run. With the lock held. */
+/** Make the layout, the samples' generator and the trainer of a run. With the lock held. */
 async function hold(
   s: Shared,
   record: RunRecord,
   data: RunData,
+  policy: FixedPolicy,
   loaded: LoadedAdapter | null,
   measured: RunRecords,
   r: Request,
@@ -163,6 +137,11 @@ async function hold(
   try {
     layout = await room.layout(wanted, hooksOf(r))
     r.signal.throwIfAborted()
+    r.progress('Making buffers and kernels', 0, 0, 'steps')
+    // What samples are written with is made now, as planned: a GPU without room for it says so before the first step.
+    const length = watchedBy(model, record.extras)(layout)
+    if (length > 0) await room.generator(layout, length, false)
+    r.signal.throwIfAborted()
     return await HeldRun.create(
       record,
       {
@@ -173,10 +152,13 @@ async function hold(
         lock: s.lock,
         store: s.runs,
         post: s.deps.post,
-        sample: async (t, prompt, maxTokens) => {
-          const { sampleTemplate: template = model.tokenizer?.chatTemplate ?? null } = record.extras
-          return (await write(model, room, t, prompt, { template, sampling: { ...GREEDY, maxTokens }, strength: null })).text
-        },
+        policy,
+        sample:
+          model.tokenizer &&
+          (async (t, prompt, maxTokens) => {
+            const template = watchedTemplate(model, record.extras)
+            return (await write(model, room, t, prompt, { template, sampling: { ...GREEDY, maxTokens }, strength: null })).text
+          }),
       },
       measured,
     )
@@ -201,15 +183,14 @@ export async function restore(s: Shared, runId: string, r: Request): Promise<Run
   if (record.status === 'running') record.status = 'paused'
   const data = await s.runs.readData(runId)
   checkRows(data.train, model.bundle.config.vocabSize, 'training data')
-  await park(s)
-  return s.lock.run(async () => {
-    s.dropRun()
-    s.dropAdapterLayout()
+  const { policy } = planOf(s, record.config, record.extras)
+  return place(s, r, async () => {
     const measured = await s.runs.readJournal(runId)
     record.step = Math.max(record.step, measured.steps.at(-1)?.step ?? 0)
-    const held = await hold(s, record, data, placed(s, record), measured, r)
+    const held = await hold(s, record, data, policy, placed(s, record), measured, r)
     try {
       await held.restore()
+      r.signal.throwIfAborted()
     } catch (e) {
       held.close()
       s.room?.release(held.parts.layout)

@@ -9,7 +9,7 @@ import type { HeldRun } from './held_run.ts'
 import { Lock } from './lock.ts'
 import type { LoadedModel, ModelSources, Progress } from './model.ts'
 import { memoryBudget } from '../../train/policy.ts'
-import type { Room } from './room.ts'
+import type { Hooks, Room } from './room.ts'
 import { RunStore } from './run_store.ts'
 
 export interface EngineDeps extends ModelSources {
@@ -28,6 +28,11 @@ export interface Request {
   readonly signal: AbortSignal
   readonly progress: Progress
 }
+/** What a request tells, and is told, while weights are loaded for it. */
+export const hooksOf = (r: Request): Hooks => ({
+  signal: r.signal,
+  onProgress: (label, done, total) => r.progress(label, done, total, 'bytes'),
+})
 /** An adapter that was loaded to be tried or gone on from; on the GPU once it is used. */
 export interface OpenAdapter {
   readonly files: AdapterFiles

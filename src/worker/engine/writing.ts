@@ -1,12 +1,13 @@
 /** @file Text from what lies on the GPU: with the model alone, with a run's adapter or a loaded one, at any strength. */
 import { ModelError, RunError } from '../../errors.ts'
 import { type Prompt, readPrompt, TextStream } from '../../train/text.ts'
+import type { Tunable } from '../../train/step.ts'
 import type { TunableLayout } from '../../train/tunable.ts'
 import type { EngineCommand, Replies, Sampling } from '../protocol.ts'
 import { asExported } from './exported.ts'
 import type { LoadedModel } from './model.ts'
 import type { Room } from './room.ts'
-import type { OpenAdapter, Request, Shared } from './shared.ts'
+import { hooksOf, type OpenAdapter, type Request, type Shared } from './shared.ts'
 
 type Generate = Extract<EngineCommand, { type: 'generate' }>
 type Written = Omit<Replies['generate'], 'ms'>
@@ -27,6 +28,18 @@ function tokenizerOf({ tokenizer, bundle }: LoadedModel) {
 export const promptOf = (model: LoadedModel, prompt: string, template: string | null): Prompt =>
   readPrompt(tokenizerOf(model), prompt, template)
 
+/** Tokens left for the answer to a prompt of `asked` tokens, at most `most`: it ends at the length the model was made for. Throws RunError where none is. */
+export function answerTokens(model: LoadedModel, t: Tunable, asked: number, most: number): number {
+  const { context } = model.bundle.config
+  const left = context - asked - (t.adapter?.virtualTokens ?? 0)
+  if (left >= 1) return Math.min(most, left)
+  throw new RunError(`the prompt has ${asked} tokens, and the model was made for ${context}`, {
+    where: 'prompt',
+    why: 'There is no room for an answer',
+    fix: 'Use a shorter prompt',
+  })
+}
+
 interface WriteOptions {
   /** Chat template (Jinja) that the prompt is a user's turn of; null: plain text. */
   readonly template: string | null
@@ -37,19 +50,12 @@ interface WriteOptions {
   readonly onText?: (piece: string) => void
 }
 
-/** What follows a prompt. Ends at the length the model was made for. With the lock held. */
+/** What follows a prompt. With the lock held. */
 export async function write(model: LoadedModel, room: Room, t: TunableLayout, prompt: string, o: WriteOptions): Promise<Written> {
   const tokenizer = tokenizerOf(model)
   const { ids, ...ends } = promptOf(model, prompt, o.template)
-  const { context, eosIds } = model.bundle.config
-  const left = context - ids.length - (t.adapter?.virtualTokens ?? 0)
-  if (left < 1)
-    throw new RunError(`the prompt has ${ids.length} tokens, and the model was made for ${context}`, {
-      where: 'prompt',
-      why: 'There is no room for an answer',
-      fix: 'Use a shorter prompt',
-    })
-  const maxTokens = Math.min(o.sampling.maxTokens, left)
+  const { eosIds } = model.bundle.config
+  const maxTokens = answerTokens(model, t, ids.length, o.sampling.maxTokens)
   const generator = await room.generator(t, ids.length + maxTokens, o.strength !== null)
   if (o.strength !== null) generator.strength.value = o.strength
   const stream = new TextStream(tokenizer, ids, [...o.sampling.stop, ...ends.stop])
@@ -83,7 +89,7 @@ export async function generate(s: Shared, c: Generate, r: Request): Promise<Repl
     try {
       r.signal.throwIfAborted()
       const { model, room } = s.need()
-      return await withSubject(s, c, r, async (t, strength) => {
+      const answer = async (t: TunableLayout, strength: number | null): Promise<Replies['generate']> => {
         const made = await write(model, room, t, c.prompt, {
           template: c.template,
           sampling: c.sampling,
@@ -92,7 +98,8 @@ export async function generate(s: Shared, c: Generate, r: Request): Promise<Repl
           onText: (text) => s.deps.post({ type: 'token', id: r.id, text }),
         })
         return { ...made, ms: performance.now() - start }
-      })
+      }
+      return await room.cancellable(r.signal, () => withSubject(s, c, r, answer))
     } catch (e) {
       if (r.signal.aborted) return nothing
       throw e
@@ -105,7 +112,7 @@ type Body<T> = (t: TunableLayout, strength: number | null) => Promise<T>
 /** Finds, or makes, what a request means, and lets `body` use it. */
 async function withSubject<T>(s: Shared, c: Generate, r: Request, body: Body<T>): Promise<T> {
   const { room } = s.need()
-  const hooks = { signal: r.signal, onProgress: (label: string, done: number, total: number) => r.progress(label, done, total, 'bytes') }
+  const hooks = hooksOf(r)
   const base = () => room.base(s.run?.record.config.run.base ?? 'keep', hooks)
   if (c.which === 'base' || c.scale === 0) return body(await base(), null)
   const t = await tunedLayout(s, c.runId, r)
@@ -143,9 +150,6 @@ async function adapterLayout(s: Shared, a: OpenAdapter, r: Request): Promise<Tun
   const { room } = s.need()
   const { method, options } = a.loaded
   const base = s.run?.record.config.run.base ?? room.kept ?? 'keep'
-  a.layout ??= await room.layout(
-    { method, options, base, seed: 0, trainable: false, loaded: a.loaded },
-    { signal: r.signal, onProgress: (label, done, total) => r.progress(label, done, total, 'bytes') },
-  )
+  a.layout ??= await room.layout({ method, options, base, seed: 0, trainable: false, loaded: a.loaded }, hooksOf(r))
   return a.layout
 }
