@@ -3,7 +3,7 @@ import { ceilDiv, defineKernel, range } from '../gpu/kernel.ts'
 import { formatOfFlags, isPacked, layoutOf, type WeightFormat } from './weight_formats.ts'
 import { EPILOGUE_BINDINGS, EPILOGUE_FLAGS, EPILOGUE_UNIFORMS, EPILOGUE_VARIANTS, epilogueText } from './matmul_epilogue.ts'
 import { type Broadcast, columnVectors, elements, rowVectors } from './broadcast.ts'
-import { MATMUL_BINDINGS, MATMUL_FLAGS, MATMUL_UNIFORMS, MATMUL_VARIANTS } from './matmul_common.ts'
+import { MATMUL_BINDINGS, matmulCost, MATMUL_FLAGS, MATMUL_UNIFORMS, MATMUL_VARIANTS } from './matmul_common.ts'
 
 /** Columns a workgroup covers: V single columns a lane (NT, and NN and TN with few columns), or 4 V contiguous ones. */
 export const sgkColumns = (single: boolean, V: number, subgroup: number): number => (single ? V : 4 * V) * subgroup
@@ -144,7 +144,7 @@ function generate({ TM, V, SPLIT, SUBGROUP: SG }: Record<'TM' | 'V' | 'SPLIT' | 
   const packed = isPacked(format)
   const groups = single ? Math.ceil(V / 4) : V
   const width = single ? vec(Math.min(V, 4)) : 'vec4f'
-  const out: string[] = [`let tile_row = wg.y * ${TM}u; let tile_col = wg.x * ${sgkColumns(single, V, SG)}u;`]
+  const out: string[] = [`let tile_row = (wg.y + params.base) * ${TM}u; let tile_col = wg.x * ${sgkColumns(single, V, SG)}u;`]
   /** First of the columns that lanes hold as their v-th. A pair's second column follows `params.pair` after its first. */
   const half = V / 2
   const start = (v: number): string => (paired ? `(at${v % half}${v < half ? '' : ' + params.pair'})` : `(tile_col + ${v * SG}u)`)
@@ -230,6 +230,8 @@ export const matmulSgkKernel = defineKernel({
   ],
   constants: { TM: 8, V: 2, SINGLE: 0, SPLIT: 0, SUBGROUP: 8 },
   subgroups: 'required',
+  cost: matmulCost,
+  split: 'y',
   generate,
   grid: ({ M, N }, { TM, V, SINGLE, SUBGROUP }) => [ceilDiv(N, sgkColumns(SINGLE === 1, V, SUBGROUP)), ceilDiv(M, TM)],
 })
