@@ -9,6 +9,7 @@ import { INITIAL, type StudioState } from '../store/state.ts'
 import { dispatch, store } from '../store/store.ts'
 import { FAKE, FakeEngine } from '../testing/fake_engine.ts'
 import { viewOf } from '../store/reduce.ts'
+import { setRunOption } from './choose.ts'
 import { deleteDownload, listDownloads } from './downloads.ts'
 import { probe, watchPlan } from './plan.ts'
 import { held, listenToEngine, resume, start } from './run.ts'
@@ -35,7 +36,7 @@ let stop: () => void
 beforeEach(() => {
   stop?.()
   connect({
-    engine: new EngineClient(new FakeEngine({ ...FAKE, loadMs: 200, stepMs: 1 })),
+    engine: new EngineClient(new FakeEngine({ ...FAKE, loadMs: 600, stepMs: 1 })),
     data: { rows: async () => ({ train: rows(), held: null }), cut: async () => ({}) } as unknown as DataService,
   })
   stop = listenToEngine()
@@ -66,6 +67,24 @@ test('a probe that is called off leaves the plan, and no step is measured unaske
   expect(store.getState()).toMatchObject({ busy: false, work: null, runError: null, plan: { status: 'ready', plan, measures: false } })
   await probe()
   expect(store.getState().plan).toMatchObject({ status: 'ready', plan: { msPerStep: 264 } })
+  unwatch()
+})
+
+test('a choice makes the plan wait at once; one that is made while a step is measured is planned after it', async () => {
+  const unwatch = watchPlan()
+  const planned = () => vi.waitFor(() => expect(store.getState().plan.status).toBe('ready'))
+  setRunOption('batch', 2)
+  expect(store.getState().plan.status).toBe('planning')
+  await planned()
+  const asked = probe()
+  await underWay()
+  setRunOption('batch', 1)
+  await new Promise((done) => setTimeout(done, 300))
+  expect(store.getState().plan.status).toBe('probing')
+  cancelWork()
+  await asked
+  expect(store.getState().plan.status).toBe('planning')
+  await planned()
   unwatch()
 })
 

@@ -59,11 +59,13 @@ function schedule(): void {
     wanted = ''
     return
   }
-  // planning waits while a run works: its own plan is on screen
-  if (isRunning(s)) return
+  // planning waits while a run works, whose own plan is on screen, and while a step is measured
+  if (isRunning(s) || s.plan.status === 'probing') return
   const key = planKey(config, s)
   if (key === wanted) return
   wanted = key
+  // at once: nothing may be begun by a plan of other choices
+  dispatch({ type: 'plan', patch: { status: 'planning' } })
   clearTimeout(timer)
   timer = setTimeout(() => {
     void plan(key, config)
@@ -71,7 +73,6 @@ function schedule(): void {
 }
 
 async function plan(key: string, config: RunConfig): Promise<void> {
-  dispatch({ type: 'plan', patch: { status: 'planning' } })
   void recut(config.run.seq)
   try {
     const plan = await engine().request('plan', { config, extras: extrasOf(store.getState()), probe: false, rows: null, compare: true })
