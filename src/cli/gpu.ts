@@ -3,11 +3,12 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { create } from 'webgpu'
+import dawn from 'webgpu/package.json' with { type: 'json' }
 import { ensureVulkan } from '../../scripts/install.mjs'
 import { GpuError } from '../errors.ts'
 import { Gpu } from '../gpu/device.ts'
 import { setWaiter, sleepingWaiter } from '../gpu/wait.ts'
-import { prepareDevice, type ProfileStore } from '../train/device_profile.ts'
+import { prepareDevice, type ProfileStore, type Tune } from '../train/device_profile.ts'
 import { chooseDriver, dawnOptions, namedDriver, prepareEnvironment, softwareDriver } from './drivers.ts'
 
 /** Dawn instances: one that is dropped while a device of it lives takes the process down. */
@@ -57,8 +58,8 @@ async function findInstance(): Promise<GPU> {
 }
 
 export interface OpenOptions {
-  /** Whether matrix products may be measured, once; `auto`: on GPUs. */
-  readonly tune?: boolean | 'auto'
+  /** By default nothing is measured for a command: what was is used. */
+  readonly tune?: Tune
   /** Told what is switched off because this device gets it wrong. */
   readonly note?: (text: string) => void
 }
@@ -86,9 +87,9 @@ export async function nodeGpu(): Promise<GPU> {
 }
 
 /** A device. Throws GpuError, saying what to install, where there is none. */
-async function openGpu({ tune = 'auto', note }: OpenOptions = {}): Promise<Gpu> {
+async function openGpu({ tune = 'stored', note }: OpenOptions = {}): Promise<Gpu> {
   const gpu = await Gpu.request(await nodeGpu())
-  const { notes } = await prepareDevice(gpu, { store: PROFILES, browser: `Node ${process.version}`, tune })
+  const { notes } = await prepareDevice(gpu, { store: PROFILES, browser: `Node ${process.version}, webgpu ${dawn.version}`, tune })
   for (const n of notes) note?.(n)
   return gpu
 }

@@ -15,7 +15,7 @@ export async function planCommand(args: Args, out: Output, gpus: GpuSource): Pro
   const { method, options, run } = readArguments(args)
   const bundle = await loadModel(args.required('model'), out, { configAlone: true })
   // Nothing is computed: there is nothing to measure for.
-  const gpu = await gpus.open({ tune: false })
+  const gpu = await gpus.open()
   try {
     const { maxBindingSize } = gpu.traits
     const o = { base: run.base, seed: run.seed, trainable: true, maxBindingSize, optim: run.optim }

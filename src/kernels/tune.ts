@@ -26,7 +26,7 @@ const MARGIN = 0.97
 
 export interface Tuning {
   readonly matmuls: Readonly<Record<string, TunedMatmul>>
-  /** Whether every class was come to. */
+  /** Whether every class was come to; others are, the next time. */
   readonly complete: boolean
   readonly ms: number
 }
@@ -39,9 +39,18 @@ interface Ready {
 /** Compiled in time; makes what it needs to run. */
 type Compiled = () => Ready
 
+export interface TuneOptions {
+  /** ms. */
+  readonly limit?: number
+  /** Ends the search as if its time were over. */
+  readonly signal?: AbortSignal
+  /** What was found before: these classes are not searched again. */
+  readonly known?: Readonly<Record<string, TunedMatmul>>
+}
+
 /** Search for at most `limit` ms, then keep what was found. Classes it did not come to keep the device's defaults. Throws nothing: a candidate that a driver
  * refuses is passed over. Nothing stays allocated. */
-export async function tuneMatmuls(gpu: Gpu, { limit = 3000, signal }: { limit?: number; signal?: AbortSignal } = {}): Promise<Tuning> {
+export async function tuneMatmuls(gpu: Gpu, { limit = 3000, signal, known = {} }: TuneOptions = {}): Promise<Tuning> {
   const began = performance.now()
   const left = (): number => (signal?.aborted ? 0 : limit - (performance.now() - began))
   const usage = 0x80 | 0x8 /* STORAGE | COPY_DST */
@@ -54,12 +63,13 @@ export async function tuneMatmuls(gpu: Gpu, { limit = 3000, signal }: { limit?: 
     c: make(MOST * MOST * 8 * 4, 'c'),
   }
   const uniforms: GPUBuffer[] = []
-  const matmuls: Record<string, TunedMatmul> = {}
+  const matmuls: Record<string, TunedMatmul> = { ...known }
+  const wanted = CLASSES.filter((c) => !(matmulClass(c) in known))
   let done = 0
   try {
-    for (const shape of CLASSES) {
+    for (const shape of wanted) {
       if (left() <= 0) break
-      const compiled = await within(left(), compile(gpu, shape, buffers, uniforms))
+      const compiled = await within(left(), signal, compile(gpu, shape, buffers, uniforms))
       if (!compiled) break
       const best = await fastest(
         gpu,
@@ -73,7 +83,7 @@ export async function tuneMatmuls(gpu: Gpu, { limit = 3000, signal }: { limit?: 
   } finally {
     for (const b of [...Object.values(buffers), ...uniforms]) gpu.destroyBuffer(b)
   }
-  return { matmuls, complete: done === CLASSES.length, ms: performance.now() - began }
+  return { matmuls, complete: done === wanted.length, ms: performance.now() - began }
 }
 
 /** Pipelines of every candidate, compiled at once. */
@@ -181,13 +191,16 @@ async function fastest(gpu: Gpu, ready: readonly Ready[], left: () => number): P
   return best && best.candidate
 }
 
-/** Null after `ms`; what it waited for goes on unheard. */
-async function within<T>(ms: number, work: Promise<T>): Promise<T | null> {
-  let timer: ReturnType<typeof setTimeout> | undefined
-  const late = new Promise<null>((resolve) => (timer = setTimeout(() => resolve(null), ms)))
+/** Null after `ms`, or once it is called off; what it waited for goes on unheard. */
+export async function within<T>(ms: number, signal: AbortSignal | undefined, work: Promise<T>): Promise<T | null> {
+  let end: () => void = () => undefined
+  const late = new Promise<null>((resolve) => (end = () => resolve(null)))
+  const timer = setTimeout(end, ms)
+  signal?.addEventListener('abort', end)
   try {
     return await Promise.race([work, late])
   } finally {
     clearTimeout(timer)
+    signal?.removeEventListener('abort', end)
   }
 }

@@ -1,5 +1,5 @@
 /** The self-check against kernels that are really wrong, and the tuner within its limits, on devices of their own. */
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { closeness, randn, run } from '../../test/gpu.ts'
 import { Gpu, targetOf } from '../gpu/device.ts'
 import type { Variant } from '../gpu/kernel.ts'
@@ -7,7 +7,7 @@ import { chooseMatmul, matmulCandidates } from '../kernels/matmul.ts'
 import { tuneMatmuls } from '../kernels/tune.ts'
 import { linear } from '../autograd/ops/linear.ts'
 import { asWeight } from '../autograd/ops/matmul.ts'
-import { prepareDevice, type ProfileStore } from './device_profile.ts'
+import { prepareDevice, type ProfileOptions, type ProfileStore } from './device_profile.ts'
 import { selfCheck } from './self_check.ts'
 import { dotIsFaster } from './tune_dot.ts'
 
@@ -24,7 +24,8 @@ afterAll(() => {
   for (const d of devices) d.destroy()
 })
 /** A driver that miscompiles one kernel: part of its text is another. */
-function miscompile(gpu: Gpu, name: string, from: string | RegExp, to: string): void {
+function miscompile(gpu: Gpu, name: string, from: string | RegExp, to: string): { readonly variants: number } {
+  const hit = { variants: 0 }
   const pipeline = gpu.pipeline.bind(gpu)
   gpu.pipeline = (v: Variant) => {
     const { kernel } = v
@@ -32,11 +33,12 @@ function miscompile(gpu: Gpu, name: string, from: string | RegExp, to: string): 
     const generate: NonNullable<typeof kernel.generate> = (c, f) => {
       const text = kernel.generate!(c, f)
       const wrong = text.replace(from, to)
-      expect(wrong).not.toBe(text)
+      if (wrong !== text) hit.variants++
       return wrong
     }
     return pipeline({ ...v, kernel: { ...kernel, generate } })
   }
+  return hit
 }
 
 describe('self-check', () => {
@@ -90,12 +92,17 @@ describe('self-check', () => {
   test.each([
     ['matmul_sgk', /fma\(/, 'wrong_fma(', 'Matrix products by subgroups'],
     ['matmul_sgk', /(s\w+|subgroupBroadcast\([^,]+, )0u\)/, '$11u)', 'Matrix products by subgroups'],
+    ['matmul_sgk', /nf4_shuffled\(/g, '-nf4_shuffled(', 'Layers of NF4 by subgroups'],
+    ['matmul_sgk', /subgroupShuffle\(dm/g, '-subgroupShuffle(dm', 'Layers of 4-bit blocks by subgroups'],
+    ['attention_dq_sgk', /subgroupBroadcast\(/g, '-subgroupBroadcast(', 'Attention by subgroups'],
+    ['attention_dkv_sgk', /subgroupBroadcast\(/g, '-subgroupBroadcast(', 'Attention by subgroups'],
     ['sum_squares', 'subgroupAdd(value)', 'value', 'Sums over subgroups'],
   ])('%s with %s wrong: subgroups are switched off, with a line; without them all is right', async (kernel, from, to, label) => {
     const gpu = await own()
     if (gpu.traits.subgroup === 0) return
-    miscompile(gpu, kernel, from, to)
+    const hit = miscompile(gpu, kernel, from, to)
     const { off, notes } = await selfCheck(gpu)
+    expect(hit.variants).toBeGreaterThan(0)
     expect(off).toMatchObject({ subgroup: 0 })
     expect(notes.some((n) => n.startsWith(`${label} gave wrong results`))).toBe(true)
     gpu.adopt(off)
@@ -137,6 +144,7 @@ describe('tuning', () => {
     const some = await tuneMatmuls(gpu, { limit: 400 })
     // One measurement that is under way is finished.
     console.log(`tuning: ${Object.keys(some.matmuls).length} classes in ${some.ms.toFixed(0)} ms of 400`)
+    expect(some.complete || some.ms >= 400).toBe(true)
     expect(gpu.allocatedBytes).toBe(before)
     const candidates = matmulCandidates(targetOf(gpu.traits))
     for (const t of Object.values(some.matmuls)) expect(candidates).toContainEqual(t)
@@ -181,28 +189,104 @@ describe('tuning', () => {
   })
 })
 
-test('a profile is found once for an adapter and a browser; another browser, damage or a wish to tune finds it anew', async () => {
+describe('a profile', () => {
   const files = new Map<string, string>()
   const store: ProfileStore = {
     read: (name) => Promise.resolve(files.get(name) ?? null),
     write: (name, text) => Promise.resolve(void files.set(name, text)),
   }
-  const gpu = await own()
-  const prepare = (browser: string) => prepareDevice(gpu, { store, browser, tune: false })
-  expect(await prepare('Chrome 1')).toMatchObject({ stored: false, tuned: null, notes: [] })
-  expect(await prepare('Chrome 1')).toMatchObject({ stored: true })
-  expect(await prepare('Chrome 2')).toMatchObject({ stored: false })
-  expect(files.size).toBe(2)
-  for (const name of files.keys()) files.set(name, '{"off":')
-  expect(await prepare('Chrome 1')).toMatchObject({ stored: false })
-  const [[name]] = files
   const matmuls = { 'nt float many': { family: 'tile', BM: 32, BN: 32, BK: 16, TM: 4, TN: 4 } }
-  const note = 'Sums over subgroups gave wrong results (element 0 is 1, not 2): switched off.'
-  files.set(name, JSON.stringify({ off: { subgroup: 0 }, notes: [note], tuned: { classes: 1, ms: 5 }, matmuls, dotFaster: true }))
-  const tuned = await prepareDevice(gpu, { store, browser: 'Chrome 1', tune: true })
-  expect(tuned).toEqual({ stored: true, notes: [note], tuned: { classes: 1, ms: 5 } })
-  expect(gpu.traits).toMatchObject({ subgroup: 0, matmuls, dotFaster: true })
-  // A store that fails is as good as none.
-  const broken = { read: () => Promise.reject(new Error('no')), write: () => Promise.reject(new Error('no')) }
-  expect(await prepareDevice(await own(), { store: broken, browser: 'Chrome 1', tune: false })).toMatchObject({ stored: false, notes: [] })
+  const prepare = (gpu: Gpu, browser: string, o: Partial<ProfileOptions> = {}) =>
+    prepareDevice(gpu, { store, browser, tune: true, limit: 0, ...o })
+  const nameOf = async (gpu: Gpu, browser: string): Promise<string> => {
+    files.clear()
+    await prepare(gpu, browser)
+    return [...files.keys()][0]
+  }
+
+  test('what was measured is kept for an adapter and a browser, and used; another browser and damage begin anew', async () => {
+    const gpu = await own()
+    const name = await nameOf(gpu, 'Chrome 1')
+    await prepare(gpu, 'Chrome 2')
+    expect(files.size).toBe(2)
+    files.set(name, JSON.stringify({ matmuls, dotFaster: true, complete: true, ms: 5 }))
+    const onTuning = vi.fn()
+    expect(await prepare(gpu, 'Chrome 1', { onTuning })).toEqual({ stored: true, notes: [], tuned: { classes: 1, ms: 5 } })
+    expect(onTuning).not.toHaveBeenCalled()
+    expect(gpu.traits).toMatchObject({ matmuls, dotFaster: true })
+    for (const damaged of [
+      '{"off":',
+      '{}',
+      JSON.stringify({ matmuls: { a: { family: 'tile', BM: -1 } }, dotFaster: null, complete: true, ms: 1 }),
+    ]) {
+      files.set(name, damaged)
+      expect(await prepare(await own(), 'Chrome 1', { onTuning })).toMatchObject({ stored: false, notes: [] })
+    }
+    expect(onTuning).toHaveBeenCalledTimes(3)
+  })
+
+  test('what there was no time for is measured at the next start', async () => {
+    const gpu = await own()
+    const name = await nameOf(gpu, 'Chrome 3')
+    expect(JSON.parse(files.get(name)!)).toMatchObject({ matmuls: {}, complete: false })
+    files.set(name, JSON.stringify({ matmuls, dotFaster: false, complete: false, ms: 5 }))
+    expect(await prepare(gpu, 'Chrome 3')).toMatchObject({ stored: false, tuned: { classes: 1 } })
+    const kept = JSON.parse(files.get(name)!) as { matmuls: object; ms: number }
+    expect(kept.matmuls).toEqual(matmuls)
+    expect(kept.ms).toBeGreaterThanOrEqual(5)
+  })
+
+  test('skipped: what was found is used and not kept, and it takes no more than one measurement', async () => {
+    const gpu = await own()
+    files.clear()
+    const skip = new AbortController()
+    const began = performance.now()
+    const notes = await prepare(gpu, 'Chrome 4', { limit: 60_000, signal: skip.signal, onTuning: () => setTimeout(() => skip.abort(), 50) })
+    console.log(`skipped after 50 ms: ready after ${(performance.now() - began).toFixed(0)} ms`)
+    expect(notes.stored).toBe(false)
+    expect(files.size).toBe(0)
+  })
+
+  test('without measuring: stored choices are used where that is asked for, and nothing else', async () => {
+    const gpu = await own()
+    const name = await nameOf(gpu, 'Chrome 5')
+    files.clear()
+    const hardware = (g: Gpu): Gpu => (g.adopt({ software: false }), g)
+    const onTuning = vi.fn()
+    expect(await prepare(hardware(await own()), 'Chrome 5', { tune: 'stored', onTuning })).toMatchObject({ tuned: null })
+    files.set(name, JSON.stringify({ matmuls, dotFaster: false, complete: false, ms: 5 }))
+    expect(await prepare(hardware(await own()), 'Chrome 5', { tune: 'stored', onTuning })).toMatchObject({
+      stored: true,
+      tuned: { classes: 1 },
+    })
+    expect(await prepare(hardware(await own()), 'Chrome 5', { tune: false, onTuning })).toMatchObject({ tuned: null })
+    expect(await prepare(await own(), 'Chrome 5', { tune: 'auto', onTuning })).toMatchObject({ tuned: null })
+    expect(onTuning).not.toHaveBeenCalled()
+  })
+
+  test('every start checks the device: what is wrong today is not kept for tomorrow', async () => {
+    const gpu = await own()
+    if (gpu.traits.subgroup === 0) return
+    miscompile(gpu, 'sum_squares', 'subgroupAdd(value)', 'value')
+    const { notes } = await prepare(gpu, 'Chrome 6', { tune: false })
+    expect(notes).toEqual([expect.stringMatching(/^Sums over subgroups gave wrong results/)])
+    expect(gpu.traits.subgroup).toBe(0)
+    expect(await prepare(await own(), 'Chrome 6', { tune: false })).toMatchObject({ notes: [] })
+  })
+
+  test('a tuned product that is wrong: tuning is not used, with a line', async () => {
+    const gpu = await own()
+    const name = await nameOf(gpu, 'Chrome 7')
+    files.set(name, JSON.stringify({ matmuls, dotFaster: false, complete: true, ms: 5 }))
+    const wrong = await own()
+    miscompile(wrong, 'matmul_tile', 'params.K', '(params.K - 4u)')
+    const { notes, tuned } = await prepare(wrong, 'Chrome 7')
+    expect(notes[0]).toMatch(/^Matrix products as tuned gave wrong results/)
+    expect([tuned, wrong.traits.matmuls]).toEqual([{ classes: 0, ms: 5 }, {}])
+  })
+
+  test('a store that fails is as good as none', async () => {
+    const broken = { read: () => Promise.reject(new Error('no')), write: () => Promise.reject(new Error('no')) }
+    expect(await prepare(await own(), 'Chrome 1', { store: broken })).toMatchObject({ stored: false, notes: [] })
+  })
 })

@@ -2,6 +2,7 @@
 import { linear } from '../autograd/ops/linear.ts'
 import { type Gpu, targetOf } from '../gpu/device.ts'
 import { waitFor } from '../gpu/wait.ts'
+import { within } from '../kernels/tune.ts'
 import { weightBytes } from '../kernels/weight_formats.ts'
 import { Graph } from '../tensor/graph.ts'
 import { type Program, Session, SessionPlan } from '../tensor/program.ts'
@@ -18,10 +19,13 @@ const ROUNDS = 3
 /** How much faster they must be, as they are less exact. */
 const MARGIN = 0.95
 
-/** Null where it is not known: `limit` ms were not enough, or the device refused something. Throws nothing; nothing stays allocated. */
-export async function dotIsFaster(gpu: Gpu, { limit = 500 } = {}): Promise<boolean | null> {
+/** Null where it is not known: `limit` ms were not enough, it was called off, or the device refused something. Throws nothing; nothing stays allocated. */
+export async function dotIsFaster(
+  gpu: Gpu,
+  { limit = 500, signal }: { limit?: number; signal?: AbortSignal } = {},
+): Promise<boolean | null> {
   const began = performance.now()
-  const late = (): boolean => performance.now() - began > limit
+  const late = (): boolean => signal?.aborted === true || performance.now() - began > limit
   const bytes = weightBytes(SIZE.format, SIZE.rows, SIZE.cols)
   if (!gpu.traits.dot || limit <= 0 || bytes.data > gpu.traits.maxBindingSize) return null
   const storages = [bytes.data, bytes.scales, 4 * SIZE.cols].map((bytes) => new Storage('tuning', bytes, 'weights'))
@@ -32,15 +36,15 @@ export async function dotIsFaster(gpu: Gpu, { limit = 500 } = {}): Promise<boole
     for (let from = 0; from < SIZE.rows; from += MATRIX) linear(x, { ...SIZE, data, scales }, { range: { from, rows: MATRIX } })
     return g
   }
+  const plan = new SessionPlan(
+    [false, true].map((dot) => ({ name: String(dot), graph: trace(dot) })),
+    storages,
+  )
+  const made = Session.create(gpu, plan)
   let session: Session | null = null
   try {
-    session = await Session.create(
-      gpu,
-      new SessionPlan(
-        [false, true].map((dot) => ({ name: String(dot), graph: trace(dot) })),
-        storages,
-      ),
-    )
+    session = await within(limit, signal, made)
+    if (!session) return null
     const [plain, packed] = session.programs
     for (const p of [packed, plain]) {
       await time(gpu, p, 1)
@@ -57,8 +61,16 @@ export async function dotIsFaster(gpu: Gpu, { limit = 500 } = {}): Promise<boole
   } catch {
     return null
   } finally {
-    session?.destroy()
-    for (const s of storages) s.destroy()
+    // What is still being compiled goes as soon as it is there.
+    const gone = made
+      .then((session) => {
+        session.destroy()
+      })
+      .catch(() => undefined)
+      .then(() => {
+        for (const s of storages) s.destroy()
+      })
+    if (session) await gone
   }
 }
 

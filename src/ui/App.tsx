@@ -57,7 +57,11 @@ function Header() {
   const text =
     engine.status === 'ready'
       ? `${deviceName(engine.device)}${engine.device.f16 ? ' · f16' : ''}${engine.device.software ? ' · software' : ''}`
-      : { starting: 'Looking for a GPU', missing: 'No GPU', lost: 'The GPU was lost' }[engine.status]
+      : {
+          starting: engine.status === 'starting' && engine.measuring ? 'Measuring the GPU' : 'Looking for a GPU',
+          missing: 'No GPU',
+          lost: 'The GPU was lost',
+        }[engine.status]
   return (
     <header className="top">
       <span className="logo">Etude</span>

@@ -127,7 +127,7 @@ export interface ExportFile {
 
 /** A request has an `id` and is answered by one `reply` or `error` with that id; progress may come before. */
 export type EngineCommand =
-  /** `tune`: whether matrix products may be measured, once; by default on GPUs. */
+  /** `tune`: whether matrix products may be measured, once; by default on GPUs. Progress comes where they are; cancelled, the answer comes without. */
   | { readonly type: 'init'; readonly id: number; readonly tune?: boolean }
   | { readonly type: 'load-model'; readonly id: number; readonly spec: ModelSpec }
   | { readonly type: 'cancel'; readonly id: number }

@@ -5,11 +5,11 @@
 const { fround } = Math
 
 /** Quantiles of the normal distribution with an exact zero; shaders/lib/weights/nf4.wesl has them too. */
-const CODE = [
+export const NF4_CODE = [
   -1, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0,
   0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1,
 ] // prettier-ignore
-const BOUNDS = Float32Array.from({ length: 15 }, (_, i) => fround(fround(CODE[i] + CODE[i + 1]) / 2))
+const BOUNDS = Float32Array.from({ length: 15 }, (_, i) => fround(fround(NF4_CODE[i] + NF4_CODE[i + 1]) / 2))
 const BLOCK = 64
 /** Absolute maxima that share a scale of their own. */
 const NESTED = 256
@@ -108,7 +108,7 @@ export function decodeNf4(data: Uint32Array, scales: Uint32Array, from: number, 
     const block = Math.floor(at / BLOCK)
     const record = MAP + 18 * Math.floor(block / RECORD)
     const maximum = fround(fround(real[bytes[4 * (record + 2) + (block % RECORD)]] * real[record]) + real[record + 1])
-    out[i] = fround(CODE[(data[at >> 3] >>> (4 * (at & 7))) & 15]) * maximum
+    out[i] = fround(NF4_CODE[(data[at >> 3] >>> (4 * (at & 7))) & 15]) * maximum
   }
   return out
 }

@@ -19,10 +19,20 @@ export async function boot(): Promise<void> {
   await Promise.all([found ? reloadModel() : null, listRuns(), listDownloads(), data])
 }
 
+let looking: AbortController | null = null
+/** End measuring the GPU: what was found so far is used. */
+export const skipMeasuring = (): void => {
+  looking?.abort()
+}
+
 /** Ask for the GPU: at the start, and again after it was lost. Whether there is one. */
 export async function findGpu(): Promise<boolean> {
+  looking = new AbortController()
+  const onProgress = () => {
+    dispatch({ type: 'engine', engine: { status: 'starting', measuring: true } })
+  }
   try {
-    const device = await engine().request('init', mayTune() ? {} : { tune: false })
+    const device = await engine().request('init', mayTune() ? {} : { tune: false }, { signal: looking.signal, onProgress })
     dispatch({ type: 'engine', engine: { status: 'ready', device } })
     return true
   } catch (e) {

@@ -1,7 +1,7 @@
 /** @file What the GPU is and allows. Where there is none: which browser has one, and what to do. */
-import { Button, Checkbox } from '@mantine/core'
+import { Button, Checkbox, Loader } from '@mantine/core'
 import { useState } from 'react'
-import { findGpu } from '../actions/boot.ts'
+import { findGpu, skipMeasuring } from '../actions/boot.ts'
 import { Card, Facts, Tag } from '../components/parts.tsx'
 import { ErrorCard } from '../components/ErrorCard.tsx'
 import { bytes } from '../format.ts'
@@ -68,9 +68,29 @@ function Tuning() {
   )
 }
 
+/** The first start on a GPU: what takes the time, and a way out. */
+function Measuring() {
+  return (
+    <Card title="Measuring this GPU" aside={<Loader size="xs" />}>
+      <div className="stack" data-testid="measuring">
+        <p>
+          A few matrix products are timed, for at most 3 s, so that training uses the fastest kernels. It is done once for a GPU and a
+          browser.
+        </p>
+        <div>
+          <Button size="xs" onClick={skipMeasuring} data-testid="skip-measuring">
+            Skip
+          </Button>
+        </div>
+      </div>
+    </Card>
+  )
+}
+
 /** Shown above every step while nothing can be computed. */
 export function NoGpu() {
   const engine = useStudio((s) => s.engine)
+  if (engine.status === 'starting' && engine.measuring) return <Measuring />
   if (engine.status === 'lost')
     return (
       <ErrorCard error={engine.error}>

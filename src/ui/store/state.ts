@@ -61,7 +61,7 @@ export interface Progress {
 }
 
 export type EngineState =
-  | { readonly status: 'starting' }
+  | { readonly status: 'starting'; /** Its kernels are being measured. */ readonly measuring?: boolean }
   | { readonly status: 'ready'; readonly device: DeviceInfo }
   | { readonly status: 'missing' | 'lost'; readonly error: WireError; readonly device: DeviceInfo | null }
 

@@ -45,7 +45,7 @@ export class Engine {
         this.#open.get(c.id)?.abort()
         return
       case 'init':
-        this.#answer(c.id, 'init', () => this.#init(c.tune ?? 'auto'))
+        this.#answer(c.id, 'init', (r) => this.#init(c.tune ?? 'auto', r))
         return
       case 'load-model':
         this.#answer(c.id, 'load-model', (r) => this.#loadModel(c.spec, r))
@@ -132,13 +132,16 @@ export class Engine {
     })()
   }
 
-  /** Ask for the GPU; again after it was lost. The model that was loaded stays. */
-  async #init(tune: boolean | 'auto'): Promise<DeviceInfo> {
+  /** Ask for the GPU; again after it was lost. The model that was loaded stays. Cancelled, it goes on without measuring. */
+  async #init(tune: boolean | 'auto', { signal, progress }: Request): Promise<DeviceInfo> {
     const s = this.#s
     if (!s.gpu || s.lost) {
       const gpu = await s.deps.requestGpu()
       const { browser, store } = s.deps
-      if (browser !== undefined) s.device = await prepareDevice(gpu, { store: profiles(store), browser, tune })
+      if (browser !== undefined) {
+        const onTuning = () => progress('Measuring this GPU', 0, 0, 'steps')
+        s.device = await prepareDevice(gpu, { store: profiles(store), browser, tune, signal, onTuning })
+      }
       s.gpu = gpu
       s.lost = null
       s.room = s.model && new Room(gpu, s.model.bundle)
