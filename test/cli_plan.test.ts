@@ -101,7 +101,7 @@ test('of a folder it reads the header and no weight, makes no buffer and measure
   expect(ends.length).toBeGreaterThan(1)
   expect(Math.max(...ends)).toBeLessThanOrEqual(header)
   expect(gpu.buffersCreated).toBe(made)
-  expect(opened).toEqual([{ tune: false }])
+  expect(opened).toEqual([undefined])
   expect(p).toEqual(await plan('--model', config()))
 })
 
