@@ -65,10 +65,10 @@ export interface MatrixUnit {
   /** Invocations of a subgroup, at most. */
   readonly lanes: number
 }
-/** A matmul family and its sizes. `matrix`: a tile whose product is computed by subgroup matrices. */
+/** A matmul family and its sizes. `matrix`: a tile whose product is computed by subgroup matrices; `reg`: one without workgroup memory. */
 export type TunedMatmul =
   | {
-      readonly family: 'tile' | 'matrix'
+      readonly family: 'tile' | 'matrix' | 'reg'
       readonly BM: number
       readonly BN: number
       readonly BK: number

@@ -49,10 +49,10 @@ describe('subgroup matrices', () => {
     const matrix = unit('f16', 16, 32)
     const [found] = fragments(matrix)
     const tuned: TargetTraits = { ...GPU, matrix, matmuls: { 'nt float some': found } }
-    expect(chooseMatmul(tuned, { ...shape, M: 64 })).toMatchObject({ matrix: ['matrix_f16'], constants: { FM: 16, FK: 16, LANES: 32 } })
-    expect(chooseMatmul(tuned, { ...shape, M: 16 })).toMatchObject({ matrix: [] })
+    expect(chooseMatmul(tuned, { ...shape, M: 64 })).toMatchObject({ how: ['matrix_f16'], constants: { FM: 16, FK: 16, LANES: 32 } })
+    expect(chooseMatmul(tuned, { ...shape, M: 16 })).toMatchObject({ how: [] })
     // Found with them, used without: what was stored outlives what is switched off.
-    expect(chooseMatmul({ ...tuned, matrix: null }, { ...shape, M: 64 })).toMatchObject({ matrix: [] })
+    expect(chooseMatmul({ ...tuned, matrix: null }, { ...shape, M: 64 })).toMatchObject({ how: [] })
   })
 })
 

@@ -3,7 +3,7 @@ import type { MatrixUnit, TargetTraits, TunedMatmul } from '../gpu/kernel.ts'
 import { fragmentsFit, fragmentSizes, type FragmentSizes } from './fragments.ts'
 import { matmulAnyKernel } from './matmul_any.ts'
 import { matmulSgkKernel, sgkColumns } from './matmul_sgk.ts'
-import { defaultTile, MATRIX_TILES, matmulTileKernel, splitOf, type Tile, TILES } from './matmul_tile.ts'
+import { defaultTile, MATRIX_TILES, matmulTileKernel, REGISTER_TILES, splitOf, type Tile, TILES } from './matmul_tile.ts'
 import { matmulVecKernel, VEC_ROWS, vecShape } from './matmul_vec.ts'
 
 export type Layout = 'nt' | 'nn' | 'tn'
@@ -38,8 +38,8 @@ export type MatmulChoice =
   | {
       readonly kernel: typeof matmulTileKernel
       readonly constants: Tile & { readonly SPLIT: number } & Partial<FragmentSizes>
-      /** Which subgroup matrices it uses. */
-      readonly matrix: readonly ('matrix_f16' | 'matrix_f32')[]
+      /** Which subgroup matrices it uses, or that it uses no workgroup memory. */
+      readonly how: readonly ('matrix_f16' | 'matrix_f32' | 'direct')[]
     }
   | { readonly kernel: typeof matmulAnyKernel; readonly constants: Readonly<Record<string, never>> }
 
@@ -77,7 +77,7 @@ function registerTile(SG: number, s: MatmulShape, most: number, widest: number):
 
 function workgroupTile(
   s: MatmulShape,
-  tuned: (Tile & { readonly family: 'tile' | 'matrix' }) | null,
+  tuned: (Tile & { readonly family: 'tile' | 'matrix' | 'reg' }) | null,
   unit: MatrixUnit | null,
 ): MatmulChoice {
   if (s.segments.some((c) => c % 4 > 0)) return { kernel: matmulAnyKernel, constants: {} }
@@ -90,7 +90,7 @@ function workgroupTile(
   return {
     kernel: matmulTileKernel,
     constants: { ...t, SPLIT, ...(fragments && fragmentSizes(fragments, s.gradient === true)) },
-    matrix: fragments ? [`matrix_${fragments.type}`] : [],
+    how: fragments ? [`matrix_${fragments.type}`] : fits?.family === 'reg' ? ['direct'] : [],
   }
 }
 
@@ -105,7 +105,8 @@ export function matmulCandidates(target: TargetTraits): readonly TunedMatmul[] {
         ]
       : []
   const fragments = matrix ? MATRIX_TILES.filter((t) => fragmentsFit(t, matrix)).map((t): TunedMatmul => ({ family: 'matrix', ...t })) : []
-  const others = [...registers, ...fragments]
+  const direct = REGISTER_TILES.map((t): TunedMatmul => ({ family: 'reg', ...t }))
+  const others = [...registers, ...fragments, ...direct]
   return [...TILES.slice(0, 12 - others.length).map((t): TunedMatmul => ({ family: 'tile', ...t })), ...others]
 }
 

@@ -2,6 +2,7 @@
 import { ceilDiv, defineKernel, range } from '../gpu/kernel.ts'
 import { collectText, declareText, type Fragments, type FragmentSizes, multiplyText, workingSubgroups } from './fragments.ts'
 import { EPILOGUE_BINDINGS, EPILOGUE_FLAGS, EPILOGUE_UNIFORMS, EPILOGUE_VARIANTS, epilogueText } from './matmul_epilogue.ts'
+import { registerTileText } from './register_tile.ts'
 import { MATMUL_BINDINGS, MATMUL_FLAGS, MATMUL_UNIFORMS, MATMUL_VARIANTS, matmulCost } from './matmul_common.ts'
 
 /** BM x BN outputs a workgroup, TM x TN an invocation, BK of the inner dimension at a time. */
@@ -33,6 +34,8 @@ export const MATRIX_TILES: readonly Tile[] = [
   tile(32, 64, 16, 4, 4),
   tile(32, 32, 16, 4, 4),
 ]
+/** Tiles that are read straight from memory: 64 invocations. BK is a turn of the loop. */
+export const REGISTER_TILES: readonly Tile[] = [tile(32, 32, 4, 4, 4), tile(64, 32, 4, 8, 4)]
 /** A tile with fewer workgroups than this leaves a GPU idle: a smaller one is used, or the inner dimension is split. */
 const ENOUGH_GROUPS = 64
 
@@ -171,33 +174,35 @@ function generate(c: Readonly<Record<keyof Tile | 'SPLIT' | keyof FragmentSizes,
   /** Where invocations' rows and columns lie: groups of four, the groups of neighbours beside each other. */
   const row = (i: number): string => `(row0 + (${Math.floor(i / 4) * TY}u + ty) * 4u + ${i % 4}u)`
   const col = (g: number): string => `column(wg.x, ${g * TX}u + tx)`
-  const out = [
-    `let row0 = (wg.y + params.base) * ${BM}u; let tx = lid % ${TX}u; let ty = lid / ${TX}u;`,
-    SPLIT > 1
-      ? `let part = (params.K + ${SPLIT * BK - 1}u) / ${SPLIT * BK}u * ${BK}u; var k0 = min(wg.z * part, params.K); let k_end = min(k0 + part, params.K);`
-      : 'var k0 = 0u; let k_end = params.K;',
-    ...rows.map((i) => groups.map((g) => `var acc${i}_${g} = vec4f(0.0);`).join(' ')),
-    a.registers,
-    b.registers,
-    ...(fragments ? declareText(fragments) : []),
-    // The next tile is loaded before this one is multiplied: its loads are on their way meanwhile.
-    'var ready = false;',
-    'loop {',
-    'let more = k0 < k_end;',
-    `if (more) { ${a.load}\n${b.load} }`,
-    'if (ready) {',
-    ...(fragments ? multiplyText(fragments) : outerProducts(places)),
-    '}',
-    'if (!more) { break; }',
-    'workgroupBarrier();',
-    a.store,
-    b.store,
-    'workgroupBarrier();',
-    'ready = true;',
-    `k0 += ${BK}u;`,
-    '}',
-    ...(fragments ? collectText(fragments) : []),
-  ]
+  const out = [`let row0 = (wg.y + params.base) * ${BM}u; let tx = lid % ${TX}u; let ty = lid / ${TX}u;`]
+  if (flags.has('direct')) out.push(...registerTileText({ layout: nn ? 'nn' : tn ? 'tn' : 'nt', split: SPLIT, rows, groups, row, col }))
+  else
+    out.push(
+      SPLIT > 1
+        ? `let part = (params.K + ${SPLIT * BK - 1}u) / ${SPLIT * BK}u * ${BK}u; var k0 = min(wg.z * part, params.K); let k_end = min(k0 + part, params.K);`
+        : 'var k0 = 0u; let k_end = params.K;',
+      ...rows.map((i) => groups.map((g) => `var acc${i}_${g} = vec4f(0.0);`).join(' ')),
+      a.registers,
+      b.registers,
+      ...(fragments ? declareText(fragments) : []),
+      // The next tile is loaded before this one is multiplied: its loads are on their way meanwhile.
+      'var ready = false;',
+      'loop {',
+      'let more = k0 < k_end;',
+      `if (more) { ${a.load}\n${b.load} }`,
+      'if (ready) {',
+      ...(fragments ? multiplyText(fragments) : outerProducts(places)),
+      '}',
+      'if (!more) { break; }',
+      'workgroupBarrier();',
+      a.store,
+      b.store,
+      'workgroupBarrier();',
+      'ready = true;',
+      `k0 += ${BK}u;`,
+      '}',
+      ...(fragments ? collectText(fragments) : []),
+    )
   if (flags.has('lora')) out.push(...lowRank({ nn, rows, groups, row, col }))
   for (const i of rows) for (const g of groups) out.push(`store(${row(i)}, ${col(g)}, acc${i}_${g}, ${SPLIT > 1 ? 'wg.z' : '0u'});`)
   // Invocations go over the tile again, from where the workgroup has stored it.
@@ -256,17 +261,22 @@ function lowRank(o: {
 
 /** Tiles in workgroup memory. K (NT), N (NN, TN), ldb, b_off and the segments' columns are multiples of 4; flag `a_vec4`: lda and a_off too. SPLIT parts of
  * the inner dimension go to c one behind the other, [SPLIT, M, N], to be added up by matmul_parts; then ldc is N. Flags `matrix_f16` and `matrix_f32`: the
- * tile's product by subgroup matrices (fragments.ts). */
+ * tile's product by subgroup matrices (fragments.ts); `direct`: without workgroup memory (register_tile.ts). */
 export const matmulTileKernel = defineKernel({
   name: 'matmul_tile',
   bindings: { ...MATMUL_BINDINGS, ...EPILOGUE_BINDINGS },
   uniforms: { ...MATMUL_UNIFORMS, ...EPILOGUE_UNIFORMS },
-  flags: [...MATMUL_FLAGS, 'a_vec4', ...EPILOGUE_FLAGS, 'matrix_f16', 'matrix_f32'],
+  flags: [...MATMUL_FLAGS, 'a_vec4', ...EPILOGUE_FLAGS, 'direct', 'matrix_f16', 'matrix_f32'],
   variants: [
     ...MATMUL_VARIANTS,
     ...EPILOGUE_VARIANTS,
     ['w_f32', 'a_vec4'],
     ['w_f32', 'layout_tn', 'a_vec4'],
+    ['w_f32', 'direct', 'a_vec4'],
+    ['w_f32', 'layout_tn', 'direct'],
+    ['w_q4_1', 'direct', 'lora', 'residual', 'bias'],
+    ['w_q4_1', 'layout_nn', 'direct', 'lora', 'accumulate'],
+    ['w_f32', 'direct', 'lora', 'paired', 'rope'],
     ['w_f32', 'matrix_f32'],
     ['w_q4_1', 'matrix_f16'],
   ],

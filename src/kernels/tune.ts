@@ -104,7 +104,7 @@ async function compile(
       if (candidate.family === 'sgk' ? kernel.name !== 'matmul_sgk' : kernel.name !== 'matmul_tile') return null
       const flags: string[] = ['a_vec4', weightFlag(format), ...(layout === 'nt' ? [] : [`layout_${layout}`])]
       if ('narrow' in choice && choice.narrow) flags.push('narrow')
-      if ('matrix' in choice) flags.push(...choice.matrix)
+      if ('how' in choice) flags.push(...choice.how)
       const constants = { ...choice.constants } as Readonly<Record<string, number>>
       const pipeline = await gpu.pipeline({ kernel, flags, constants: { ...kernel.constants, ...constants } })
       return () => ({

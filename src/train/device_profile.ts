@@ -115,6 +115,10 @@ function parse(text: string | null | undefined): Profile | null {
 }
 function isTuned(m: unknown): m is TunedMatmul {
   if (!isObject(m)) return false
-  const sizes = m.family === 'tile' || m.family === 'matrix' ? [m.BM, m.BN, m.BK, m.TM, m.TN] : m.family === 'sgk' ? [m.TM, m.V] : [0]
+  const sizes = ['tile', 'matrix', 'reg'].includes(String(m.family))
+    ? [m.BM, m.BN, m.BK, m.TM, m.TN]
+    : m.family === 'sgk'
+      ? [m.TM, m.V]
+      : [0]
   return sizes.every((n) => Number.isInteger(n) && Number(n) > 0)
 }

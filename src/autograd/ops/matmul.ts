@@ -111,8 +111,8 @@ export function emitMatmul(m: MatmulCall): void {
         constants: choice.constants,
       },
     )
-  else if ('matrix' in choice) {
-    const tileFlags = [...flags, ...(vectors ? (['a_vec4'] as const) : []), ...choice.matrix]
+  else if ('how' in choice) {
+    const tileFlags = [...flags, ...(vectors ? (['a_vec4'] as const) : []), ...choice.how]
     const { SPLIT } = choice.constants
     if (SPLIT === 1) graph.call(choice.kernel, buffers, { ...uniforms, ...NO_EPILOGUE }, { flags: tileFlags, constants: choice.constants })
     else {

@@ -25,8 +25,8 @@ const name = (t: TunedMatmul): string => Object.values(t).join(' ')
 
 const ALL = matmulCandidates(hardware)
 const FRAGMENTS = ALL.filter((t) => t.family === 'matrix')
-/** Fully tested: what is used untuned, and subgroup matrices. Software adapters take seconds to compile each variant of the rest. */
-const WHOLE = [...ALL.slice(0, 2), ...FRAGMENTS.slice(0, 1)]
+/** Fully tested: what is used untuned, a tile without workgroup memory, and subgroup matrices. Software adapters take seconds to compile each variant of the rest. */
+const WHOLE = [...ALL.slice(0, 2), ...ALL.filter((t) => t.family === 'reg').slice(0, 1), ...FRAGMENTS.slice(0, 1)]
 describe.each(WHOLE.map((t) => [name(t), t] as const))('%s', (_, tuned) => {
   // Whole tiles, ragged ones, and an a whose rows are no multiple of 4 (TN: M; NN: K).
   const shapes = [
@@ -50,6 +50,7 @@ describe.each(WHOLE.map((t) => [name(t), t] as const))('%s', (_, tuned) => {
       emitMatmul({ layout, a: ta, b: tb, c: plain, M: less, N, K })
       if (tuned.family !== 'sgk') expect(g.calls[0].kernel).toBe(matmulTileKernel)
       expect(g.calls[0].flags.some((f) => f.startsWith('matrix_'))).toBe(tuned.family === 'matrix')
+      expect(g.calls[0].flags.includes('direct')).toBe(tuned.family === 'reg')
       return { c: tc, plain }
     }, onlyWith(tuned))
     const want = product(layout, a, b, M, N, K)
