@@ -14,7 +14,13 @@ interface Plan {
   readonly by_class: Readonly<Record<string, number>>
   readonly policy: string
   readonly dispatches: number
-  readonly policies: readonly { readonly policy: string; readonly planned_bytes: number; readonly dispatches: number }[]
+  readonly policies: readonly {
+    readonly policy: string
+    readonly planned_bytes: number
+    readonly dispatches: number
+    readonly arithmetic: number
+    readonly checkpoint_every: number | null
+  }[]
 }
 
 const { maxBindingSize } = gpu.traits
@@ -42,7 +48,15 @@ test('--json: exactly these fields; classes add up; each policy with what it tak
   expect(Object.values(p.by_class).every((n) => Number.isInteger(n) && n > 0)).toBe(true)
   expect(Object.values(p.by_class).reduce((a, b) => a + b)).toBe(p.planned_bytes)
   expect(p.policies.map((x) => x.policy)).toEqual(BY_COST)
-  for (const x of p.policies) expect(Object.keys(x)).toEqual(['policy', 'planned_bytes', 'dispatches'])
+  for (const x of p.policies) expect(Object.keys(x)).toEqual(['policy', 'planned_bytes', 'dispatches', 'arithmetic', 'checkpoint_every'])
+  const cost = Object.fromEntries(p.policies.map((x) => [x.policy, x]))
+  // Frozen weights: a backward pass takes about what a forward pass does, and a block that is computed again takes half as much again. The head is not.
+  expect(cost.fast.arithmetic).toBe(1)
+  expect(cost.recompute.arithmetic).toBe(1)
+  expect(cost.checkpoint.arithmetic).toBeGreaterThan(1.1)
+  expect(cost.checkpoint.arithmetic).toBeLessThan(1.5)
+  expect([cost.fast, cost.recompute].map((x) => x.checkpoint_every)).toEqual([null, null])
+  expect(cost.checkpoint.checkpoint_every).toBeGreaterThanOrEqual(1)
   expect(p.policies.find((x) => x.policy === p.policy)).toMatchObject({ planned_bytes: p.planned_bytes, dispatches: p.dispatches })
   const text = (await tune('plan', '--model', model)).text
   expect(text).toContain(`${(p.planned_bytes / 1e6).toFixed(1)} MB of GPU memory, policy ${p.policy}`)

@@ -130,7 +130,7 @@ export const PLAN: CommandSpec = {
   },
   output: [
     'With --json: {"planned_bytes":…,"by_class":{"weights":…,"adapter":…,"optimizer":…,"activations":…,"head":…},"policy":…,"dispatches":…,"policies":[…]}.',
-    'policy: which was chosen; policies: planned bytes and dispatches a step of each. A config.json alone stands for weights of the type it names.',
+    'policy: which was chosen; policies: planned bytes and dispatches a step of each, its arithmetic as a multiple of what fast takes, and of how many blocks checkpoint and lean keep one input. A config.json alone stands for weights of the type it names.',
   ],
 }
 

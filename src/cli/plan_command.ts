@@ -1,7 +1,7 @@
 /** @file `plan`: what a run would take, without reading a weight. */
 import { targetOf } from '../gpu/device.ts'
 import { makeableStep } from '../train/limits.ts'
-import { BY_COST, stepOf } from '../train/policy.ts'
+import { stepsByCost } from '../train/policy.ts'
 import { TunableLayout } from '../train/tunable.ts'
 import { parseOptions } from '../options.ts'
 import type { Args } from './args.ts'
@@ -23,12 +23,16 @@ export async function planCommand(args: Args, out: Output, gpus: GpuSource): Pro
     const target = targetOf(gpu.traits)
     const step = makeableStep(gpu, layout, run)
     const { total, ...by_class } = step.memory
-    const policies = BY_COST.map((policy) => {
-      const s = policy === step.keeping.policy ? step : stepOf(layout, run, target, policy)
-      return { policy, planned_bytes: s.plan.total, dispatches: s.dispatches }
-    })
+    const policies = stepsByCost(layout, run, target, step).map(({ step: s, arithmetic }) => ({
+      policy: s.keeping.policy,
+      planned_bytes: s.plan.total,
+      dispatches: s.dispatches,
+      arithmetic,
+      checkpoint_every: s.keeping.checkpointEvery,
+    }))
     const rows = policies.map(
-      (p) => `  ${p.policy.padEnd(12)}${megabytes(p.planned_bytes).padStart(12)}${String(p.dispatches).padStart(8)} dispatches`,
+      (p) =>
+        `  ${p.policy.padEnd(12)}${megabytes(p.planned_bytes).padStart(12)}${String(p.dispatches).padStart(8)} dispatches${p.arithmetic.toFixed(2).padStart(8)} x the arithmetic${p.checkpoint_every ? `, inputs of every ${p.checkpoint_every === 1 ? 'block' : `${p.checkpoint_every} blocks`} kept` : ''}`,
     )
     out.result(
       { planned_bytes: total, by_class, policy: step.keeping.policy, dispatches: step.dispatches, policies },

@@ -62,3 +62,15 @@ export function planStep(t: Tunable, run: PolicyOptions, target: TargetTraits, b
   }
   return step!
 }
+
+/** The step under each policy, from what costs least time, beside `known`, which is one of them; and its floating-point operations as a multiple of what `fast` takes. */
+export function stepsByCost(
+  t: Tunable,
+  run: PolicyOptions,
+  target: TargetTraits,
+  known: TrainStep,
+): { readonly step: TrainStep; readonly arithmetic: number }[] {
+  const steps = BY_COST.map((policy) => (policy === known.keeping.policy ? known : stepOf(t, run, target, policy)))
+  const [least] = steps.map((s) => s.operations)
+  return steps.map((step) => ({ step, arithmetic: step.operations / least }))
+}

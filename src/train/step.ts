@@ -10,7 +10,7 @@ import { sftLoss } from '../objectives/sft.ts'
 import { optimizerStep } from '../optim/adamw.ts'
 import { DYNAMIC_TABLE_BYTES } from '../optim/dynamic_map.ts'
 import { fuse } from '../tensor/fuse.ts'
-import { Graph, ScalarInput, type TargetTraits, type Tensor } from '../tensor/graph.ts'
+import { type Call, Graph, isLive, ScalarInput, type TargetTraits, type Tensor } from '../tensor/graph.ts'
 import { recompute } from '../tensor/recompute.ts'
 import { SessionPlan } from '../tensor/program.ts'
 import { Storage } from '../tensor/storage.ts'
@@ -163,6 +163,21 @@ export class TrainStep {
       loss: g.leaf(this.buffers.lossSum, [1]),
     })
     return g
+  }
+
+  /** Floating-point operations of a step over the largest batch with a label on every row, as kernels declare them: what a policy computes twice counts twice.
+   * Kernels that move bytes (norms, activations) declare none. */
+  get operations(): number {
+    const { text, labels, batch, maxText } = this.buffers
+    const live = [text.value, labels.value]
+    text.value = maxText
+    labels.value = batch * maxText
+    const of = ({ kernel, uniforms, constants }: Call): number =>
+      kernel.cost?.(Object.fromEntries(Object.entries(uniforms).map(([k, d]) => [k, isLive(d) ? d.value : d])), constants) ?? 0
+    const calls = this.plan.specs.filter((s) => s.name !== 'evaluate').flatMap((s) => s.graph.calls)
+    const total = calls.reduce((n, c) => n + of(c), 0)
+    ;[text.value, labels.value] = live
+    return total
   }
 
   get memory(): MemoryPlan {

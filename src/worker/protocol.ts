@@ -64,6 +64,16 @@ export interface RunMemory extends MemoryPlan {
   readonly samples: number
 }
 
+export interface PolicyCost {
+  readonly policy: FixedPolicy
+  /** Bytes planned in all. */
+  readonly total: number
+  readonly dispatches: number
+  /** Floating-point operations of a step, as a multiple of what `fast` takes. */
+  readonly arithmetic: number
+  /** Blocks between inputs that are kept; null: no checkpoints. */
+  readonly checkpointEvery: number | null
+}
 export interface RunPlan {
   readonly memory: RunMemory
   readonly trainable: number
@@ -71,8 +81,8 @@ export interface RunPlan {
   readonly dispatches: number
   /** Which activations are kept: the run's policy, or what `auto` came to. */
   readonly policy: FixedPolicy
-  /** What each policy would cost: bytes planned in all, dispatches a step; from what takes least time to what takes least memory. Empty unless asked for. */
-  readonly policies: readonly { readonly policy: FixedPolicy; readonly total: number; readonly dispatches: number }[]
+  /** What each policy would cost, from what takes least time to what takes least memory. Empty unless asked for. */
+  readonly policies: readonly PolicyCost[]
   readonly submits: number
   readonly tokensPerStep: number
   /** Measured by a short probe, or null before one. */

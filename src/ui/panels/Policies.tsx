@@ -10,7 +10,7 @@ import { useStudio } from '../store/store.ts'
 const POLICY_TEXT: Readonly<Record<FixedPolicy, string>> = {
   fast: 'keeps every activation',
   recompute: 'computes norms and activations again',
-  checkpoint: 'computes each block again, about a third slower',
+  checkpoint: 'computes each block again',
   lean: 'as checkpoint, and the loss in small pieces',
 }
 
@@ -35,7 +35,7 @@ export function Policies({ plan }: { readonly plan: RunPlan }) {
               key={p.policy}
               size="xs"
               value={p.policy}
-              label={`${p.policy}: ${bytes(p.total)} in all, ${group(p.dispatches)} calls a step; ${POLICY_TEXT[p.policy]}`}
+              label={`${p.policy}: ${bytes(p.total)} in all, ${group(p.dispatches)} calls a step${p.arithmetic > 1.005 ? `, ${p.arithmetic.toFixed(2)} × the arithmetic` : ''}; ${POLICY_TEXT[p.policy]}${(p.checkpointEvery ?? 1) > 1 ? `, ${p.checkpointEvery} blocks at a time` : ''}`}
             />
           ))}
         </div>

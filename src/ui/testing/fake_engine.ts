@@ -152,8 +152,8 @@ export class FakeEngine implements WorkerPort {
           dispatches: 661,
           policy: 'fast',
           policies: [
-            { policy: 'fast', total: 692e6, dispatches: 661 },
-            { policy: 'lean', total: 310e6, dispatches: 910 },
+            { policy: 'fast', total: 692e6, dispatches: 661, arithmetic: 1, checkpointEvery: null },
+            { policy: 'lean', total: 310e6, dispatches: 910, arithmetic: 1.35, checkpointEvery: 2 },
           ],
           submits: 1,
           tokensPerStep: c.config.run.batch * c.config.run.seq * c.config.run.accum,

@@ -6,7 +6,7 @@ import type { ModelBundle } from '../../train/bundle.ts'
 import { planGenerator } from '../../train/generator.ts'
 import { tooLarge } from '../../train/limits.ts'
 import { type Base, RUN_OPTIONS, type RunConfig, type RunOptions } from '../../train/run_config.ts'
-import { BY_COST, planStep, stepOf } from '../../train/policy.ts'
+import { planStep, stepsByCost } from '../../train/policy.ts'
 import type { TrainStep } from '../../train/step.ts'
 import { baseBytes, findMethod, TunableLayout } from '../../train/tunable.ts'
 import type { RunMemory, RunPlan } from '../protocol.ts'
@@ -173,9 +173,9 @@ export function makePlan(
     adapterBytes: trainable * 4,
     dispatches: dispatchesOf(p.step, accum),
     policy: p.step.keeping.policy,
-    policies: (compare ? BY_COST : []).map((policy) => {
-      const step = policy === p.step.keeping.policy ? p.step : stepOf(p.layout, p.config.run, targetOf(device.traits), policy)
-      return { policy, total: step.plan.total + p.memory.samples, dispatches: dispatchesOf(step, accum) }
+    policies: (compare ? stepsByCost(p.layout, p.config.run, targetOf(device.traits), p.step) : []).map(({ step, arithmetic }) => {
+      const { policy, checkpointEvery } = step.keeping
+      return { policy, total: step.plan.total + p.memory.samples, dispatches: dispatchesOf(step, accum), arithmetic, checkpointEvery }
     }),
     submits: accum,
     tokensPerStep: batch * seq * accum,
