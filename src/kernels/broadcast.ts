@@ -14,9 +14,14 @@ export interface Broadcast {
   readonly before: readonly string[]
   /** WGSL that loads the chunk at k0; elements beyond K are 0. */
   readonly load: readonly string[]
-  /** WGSL of step k (of the chunk) of the tile's row i, the same in all lanes. */
+  /** WGSL of step k (of the chunk) of the lane's i-th row. */
   readonly element: (i: number, k: number) => string
+  /** WGSL of which of the tile's rows is a lane's i-th: i, or the rows of four lanes in an order of each lane's own. */
+  readonly row: (i: number) => string
 }
+
+/** What the lane beside, below or across holds, among four: lane ^ x. SwiftShader, whose subgroups are these four, needs one instruction for it and five for a broadcast. */
+const SWAPS = ['', 'quadSwapX', 'quadSwapY', 'quadSwapDiagonal']
 
 /** A matrix in WGSL: step k of a row lies at start(row) + step(k); K inner steps. `name` begins its variables. */
 interface Operand {
@@ -38,6 +43,7 @@ const rowOf = (row: string): string => `min(${row}, params.M - 1u)`
 export function rowVectors({ name, buffer, start, K }: Operand, { TM, SG }: Sizes, least: number): Broadcast {
   const rows = Math.max(powerOf2(Math.min(TM, SG)), SG / 4)
   const quads = SG / rows
+  const swaps = SG === 4 && rows === 4
   const parts = Math.max(1, least / (4 * quads))
   const groups = range(Math.ceil(TM / rows))
   const lane = quads === 1 ? 'lane' : `lane % ${rows}u`
@@ -60,13 +66,30 @@ export function rowVectors({ name, buffer, start, K }: Operand, { TM, SG }: Size
     element: (i, k) => {
       const quad = Math.floor(k / 4)
       const source = `${name}${Math.floor(i / rows)}_${Math.floor(quad / quads)}[${k % 4}]`
-      return `subgroupBroadcast(${source}, ${(quad % quads) * rows + (i % rows)}u)`
+      return swaps ? `${SWAPS[i % 4]}(${source})` : `subgroupBroadcast(${source}, ${(quad % quads) * rows + (i % rows)}u)`
     },
+    row: (i) => (swaps ? `${i - (i % 4)}u + (lane ^ ${i % 4}u)` : `${i}u`),
   }
 }
 
 /** Columns of [K, M], whose rows begin at multiples of 4: a lane loads 4 of the tile's rows at one step. */
 export function columnVectors({ name, buffer, start, step, K }: Operand, { TM, SG }: Sizes): Broadcast {
+  if (SG === 4 && TM % 16 === 0) {
+    const groups = range(TM / 16)
+    return {
+      chunk: 4,
+      exact: false,
+      before: groups.map((g) => `let ${name}m${g} = ${start(`min(tile_row + ${16 * g}u + 4u * lane, (params.M - 1u) & 0xfffffffcu)`)};`),
+      load: range(4).flatMap((k) => [
+        `let ${name}c${k} = min(k0 + ${k}u, ${K} - 1u);`,
+        ...groups.map(
+          (g) => `let ${name}${g}_${k} = select(vec4f(), ${buffer}[(${name}m${g} + ${step(`${name}c${k}`)}) >> 2u], k0 + ${k}u < ${K});`,
+        ),
+      ]),
+      element: (i, k) => `${SWAPS[(i >> 2) % 4]}(${name}${i >> 4}_${k}[${i % 4}])`,
+      row: (i) => `${(i >> 4) * 16 + (i % 4)}u + 4u * (lane ^ ${(i >> 2) % 4}u)`,
+    }
+  }
   const quads = Math.max(1, Math.min(SG / 4, powerOf2(Math.ceil(TM / 4))), SG / 16)
   const steps = SG / quads
   const groups = range(Math.ceil(TM / (4 * quads)))
@@ -84,6 +107,7 @@ export function columnVectors({ name, buffer, start, step, K }: Operand, { TM, S
       const quad = Math.floor(i / 4)
       return `subgroupBroadcast(${name}${Math.floor(quad / quads)}[${i % 4}], ${(quad % quads) * steps + k}u)`
     },
+    row: (i) => `${i}u`,
   }
 }
 
@@ -100,5 +124,6 @@ export function elements({ name, buffer, start, step, K }: Operand, { TM, SG }: 
     before: range(TM).map((i) => `let ${name}m${i} = ${start(rowOf(`tile_row + ${i}u`))};`),
     load,
     element: (i, k) => `subgroupBroadcast(${name}${i}_${Math.floor(k / SG)}, ${k % SG}u)`,
+    row: (i) => `${i}u`,
   }
 }

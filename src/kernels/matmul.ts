@@ -126,8 +126,10 @@ export function chooseMatmul(target: TargetTraits, s: MatmulShape): MatmulChoice
   if (software && !tuned && SG > 0 && SG <= 16) {
     // Beyond these a chunk's text leaves the instruction cache, and what more rows bring their longer compilation takes: docs/adr/0002-matmul-families.md.
     const four = SG <= 4
-    const widest = s.layout === 'nt' ? 4 : s.packed || four ? 2 : 1
-    const choice = registerTile(SG, s, s.M * s.N * s.K < SMALL ? 8 : four ? 32 : 16, widest)
+    const nt = s.layout === 'nt'
+    const widest = nt ? 4 : s.packed ? 2 : 1
+    const most = four && (nt || !s.packed) ? 32 : 16
+    const choice = registerTile(SG, s, s.M * s.N * s.K < SMALL ? 8 : most, widest)
     if (choice) return choice
   }
   return workgroupTile(s, tuned && tuned.family !== 'sgk' ? tuned : null, target.matrix ?? null)

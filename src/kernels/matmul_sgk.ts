@@ -50,16 +50,16 @@ function phase(p: Phase, single: boolean, TM: number, V: number): string[] {
       .map((j) => rows[g * 4 + j].element(i, k))
       .join(', ')})`
   }
-  // Row by row: an accumulator stays in its register for the whole chunk, and the loaded columns are read where they are used.
-  for (const i of range(TM))
-    for (const k of range(chunk)) {
-      const [q, kk] = [k >> 2, k % 4]
-      if (single) for (const g of range(Math.ceil(V / 4))) out.push(`acc${i}_${g} = fma(${row(i, k, g)}, b${q}q${kk}_${g}, acc${i}_${g});`)
-      else {
-        out.push(`let s${i}_${k} = vec4f(${rows[0].element(i, k)});`)
-        for (const v of range(V)) out.push(`acc${i}_${v} = fma(s${i}_${k}, w${q}q${v}_${kk}, acc${i}_${v});`)
-      }
+  // Row by row, all steps of the chunk in one assignment: drivers that keep variables in memory read and write an accumulator once a turn.
+  const chain = (acc: string, step: (k: number) => readonly [string, string]): string =>
+    `${acc} = ${range(chunk).reduce((sum, k) => `fma(${step(k).join(', ')}, ${sum})`, acc)};`
+  for (const i of range(TM)) {
+    if (single) for (const g of range(Math.ceil(V / 4))) out.push(chain(`acc${i}_${g}`, (k) => [row(i, k, g), `b${k >> 2}q${k % 4}_${g}`]))
+    else {
+      for (const k of range(chunk)) out.push(`let s${i}_${k} = vec4f(${rows[0].element(i, k)});`)
+      for (const v of range(V)) out.push(chain(`acc${i}_${v}`, (k) => [`s${i}_${k}`, `w${k >> 2}q${v}_${k % 4}`]))
     }
+  }
   out.push(outer ? '}}' : '}')
   return out
 }
@@ -192,12 +192,12 @@ function generate({ TM, V, SPLIT, SUBGROUP: SG }: Record<'TM' | 'V' | 'SPLIT' | 
   /** A clamped column belongs to the lane that starts there: only it stores. */
   const owns = (v: number): string => `tile_col + lane * ${4 * V}u + ${4 * v}u == col${v}`
   for (const i of range(TM)) {
-    if (single) for (const v of range(V)) out.push(`store(tile_row + ${i}u, col${v}, ${sum(i, v)});`)
+    if (single) for (const v of range(V)) out.push(`store(tile_row + ${rows.row(i)}, col${v}, ${sum(i, v)});`)
     else
       for (const v of range(V))
         out.push(
           `if (${owns(v)}) { ${range(4)
-            .map((j) => `store(tile_row + ${i}u, col${v} + ${j}u, acc${i}_${v}[${j}]);`)
+            .map((j) => `store(tile_row + ${rows.row(i)}, col${v} + ${j}u, acc${i}_${v}[${j}]);`)
             .join(' ')} }`,
         )
   }
