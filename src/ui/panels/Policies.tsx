@@ -1,7 +1,7 @@
 /** @file What keeping fewer activations would save, policy by policy; one can be chosen. */
 import { Radio } from '@mantine/core'
 import type { FixedPolicy } from '../../train/run_config.ts'
-import type { RunPlan } from '../../worker/protocol.ts'
+import type { PolicyCost, RunPlan } from '../../worker/protocol.ts'
 import { setRunOption } from '../actions/choose.ts'
 import { bytes, group } from '../format.ts'
 import { configOf } from '../store/select.ts'
@@ -12,6 +12,14 @@ const POLICY_TEXT: Readonly<Record<FixedPolicy, string>> = {
   recompute: 'computes norms and activations again',
   checkpoint: 'computes each block again',
   lean: 'as checkpoint, and the loss in small pieces',
+}
+
+/** A description belongs to the label above it. */
+const CLOSE = { description: { marginTop: 0 } }
+
+function costOf({ policy, dispatches, arithmetic, checkpointEvery }: PolicyCost): string {
+  const at = (checkpointEvery ?? 1) > 1 ? `, ${checkpointEvery} blocks at a time` : ''
+  return `${POLICY_TEXT[policy]}${at}; ${group(dispatches)} calls a step${arithmetic > 1.005 ? `, ${arithmetic.toFixed(2)} × the arithmetic` : ''}`
 }
 
 export function Policies({ plan }: { readonly plan: RunPlan }) {
@@ -28,14 +36,16 @@ export function Policies({ plan }: { readonly plan: RunPlan }) {
         }}
         aria-label="Activations kept for the backward pass"
       >
-        <div className="stack" style={{ gap: 6 }}>
-          <Radio size="xs" value="auto" label={auto ? `auto: ${plan.policy}, the first that fits` : 'auto: the first that fits'} />
+        <div className="stack" style={{ gap: 10 }}>
+          <Radio size="xs" value="auto" label={auto ? `auto: ${plan.policy}` : 'auto'} description="the first that fits" styles={CLOSE} />
           {plan.policies.map((p) => (
             <Radio
               key={p.policy}
               size="xs"
               value={p.policy}
-              label={`${p.policy}: ${bytes(p.total)} in all, ${group(p.dispatches)} calls a step${p.arithmetic > 1.005 ? `, ${p.arithmetic.toFixed(2)} × the arithmetic` : ''}; ${POLICY_TEXT[p.policy]}${(p.checkpointEvery ?? 1) > 1 ? `, ${p.checkpointEvery} blocks at a time` : ''}`}
+              label={`${p.policy}: ${bytes(p.total)}`}
+              description={costOf(p)}
+              styles={CLOSE}
             />
           ))}
         </div>
