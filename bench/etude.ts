@@ -1,5 +1,5 @@
 /** @file The bench model in Etude: the engine that the studio runs, fed from memory as if from a safetensors folder. */
-import { Gpu, targetOf } from '../src/gpu/device.ts'
+import { type Gpu, targetOf } from '../src/gpu/device.ts'
 import { openModel } from '../src/io/model_files.ts'
 import { fromBytes } from '../src/io/sources.ts'
 import { writeSafetensors } from '../src/io/safetensors_writer.ts'
@@ -23,6 +23,7 @@ import {
   type Trainer,
   type Weights,
 } from './model.ts'
+import { preparedGpu } from './prepared.ts'
 import { engineMatmul } from './programs.ts'
 
 const module = (layer: number, name: string): string => `model.layers.${layer}.${/^[qkvo]_/.test(name) ? 'self_attn' : 'mlp'}.${name}`
@@ -108,7 +109,7 @@ export interface BenchTrainer extends Trainer {
 
 /** @param gpu a device to share; by default one of its own. */
 export async function create(weights: Weights, method: Method, gpu?: Gpu): Promise<BenchTrainer> {
-  const device = gpu ?? (await Gpu.request(navigator.gpu))
+  const device = gpu ?? (await preparedGpu()).gpu
   const bundle = await benchBundle(weights)
   const lora = method === 'lora'
   const options = lora ? { r: LORA.r, alpha: LORA.alpha } : {}
@@ -139,7 +140,7 @@ const rowsOf = ({ ids }: Batch): TokenRows => ({
 
 /** As the held-out loss is measured. @param gpu a device to share; by default one of its own. */
 export async function createForward(weights: Weights, gpu?: Gpu): Promise<Forward> {
-  const device = gpu ?? (await Gpu.request(navigator.gpu))
+  const device = gpu ?? (await preparedGpu()).gpu
   const o = { base: 'f32', seed: 0, trainable: false, maxBindingSize: device.traits.maxBindingSize } as const
   const model = new TunableLayout(await benchBundle(weights), null, {}, o)
   await model.fill(device)
@@ -157,7 +158,7 @@ export async function createForward(weights: Weights, gpu?: Gpu): Promise<Forwar
 
 /** The kernel that a training step would use for this product. */
 export async function createMatmul({ M, N, K }: MatmulShape, a: Float32Array<ArrayBuffer>, b: Float32Array<ArrayBuffer>): Promise<Matmul> {
-  const gpu = await Gpu.request(navigator.gpu)
+  const { gpu } = await preparedGpu()
   const weight = { format: 'f32', weight: { data: b, scales: null } } as const
   const matmul = await engineMatmul(gpu, targetOf(gpu.traits), 'nn', { M, N, K }, a, weight)
   return { ...matmul, dispose: () => gpu.destroy() }

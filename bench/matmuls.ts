@@ -6,8 +6,9 @@
 import { takeCounts } from './counters.ts'
 import { ENGINES, type Matmul, type MatmulShape } from './engines.ts'
 import { random } from './model.ts'
-import { callsFor, type Peak } from './peak.ts'
+import type { Peak } from './peak.ts'
 import { median, rateRow, type Row, type Say } from './report.ts'
+import { callsFor } from './timing.ts'
 
 const SHAPES: readonly MatmulShape[] = [
   { M: 512, K: 256, N: 256 },

@@ -2,7 +2,6 @@
 import { measureCopy } from './peak_copy.ts'
 import { measureFma } from './peak_fma.ts'
 import { rateRow, type Row } from './report.ts'
-export { callsFor } from './timing.ts'
 
 export interface Peak {
   /** 10⁹ f32 operations a second; a fused multiply-add is two. Units that multiply matrices can pass it. */
