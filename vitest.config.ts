@@ -1,13 +1,13 @@
 import { defineConfig } from 'vitest/config'
 
-/** One process and one thread: the tests share a GPU device, and a Dawn instance may only be made once. */
+/** Two processes, each with one device for all of its files: compiling kernels takes most of the time and one core. Threads would not do: a process may only make one Dawn instance. */
 export default defineConfig({
   test: {
     include: ['src/**/*.test.{ts,tsx}', 'test/**/*.test.ts'],
     setupFiles: ['test/setup.ts'],
     isolate: false,
-    fileParallelism: false,
-    maxWorkers: 1,
+    pool: 'forks',
+    maxWorkers: 2,
     testTimeout: 300_000,
   },
 })
