@@ -20,7 +20,7 @@ export const GLOSSARY: readonly string[] = [
   '- **GFLOP**: 10⁹ operations, counted from the shapes of a step (`bench/flops.ts`); what a policy computes twice counts once.',
   '- **base**: how the frozen weights lie in memory. `keep`: the file’s own bits (Q4_1 for SmolLM2). `nf4`: 4 bits, made while loading. `f16`, `f32`: floats.',
   '- **policy**: what of the forward pass is kept for the backward pass. `fast` keeps all; `recompute` makes norms and activations anew; `checkpoint` keeps the input of each',
-  '  block and runs the block again; `lean` is the smallest plan of that kind, with a few rows of logits at a time and one to four blocks. Each takes no more memory than the one before it, and more time.',
+  '  block and runs the block again; `lean` is the smallest plan of that kind, with a few rows of logits at a time and one to four blocks. Each takes less memory than the one before it (or about as much, where something else is largest) and more time.',
   '- **planned, allocated**: bytes by the plan that is made before a run, and the most that was allocated in it.',
   '- **dispatches, submits**: calls of GPU kernels in a step, and the batches in which they are handed to the GPU.',
   '',
