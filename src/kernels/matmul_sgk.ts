@@ -50,7 +50,7 @@ function phase(p: Phase, single: boolean, TM: number, V: number): string[] {
       .map((j) => rows[g * 4 + j].element(i, k))
       .join(', ')})`
   }
-  // Row by row, all steps of the chunk in one assignment: drivers that keep variables in memory read and write an accumulator once a turn.
+  // Row by row: an accumulator stays in its register for the whole chunk, and the loaded columns are read where they are used.
   const chain = (acc: string, step: (k: number) => readonly [string, string]): string =>
     `${acc} = ${range(chunk).reduce((sum, k) => `fma(${step(k).join(', ')}, ${sum})`, acc)};`
   for (const i of range(TM)) {

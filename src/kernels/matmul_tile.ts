@@ -174,14 +174,16 @@ function generate(c: Readonly<Record<keyof Tile | 'SPLIT' | keyof FragmentSizes,
   /** Where invocations' rows and columns lie: groups of four, the groups of neighbours beside each other. */
   const row = (i: number): string => `(row0 + (${Math.floor(i / 4) * TY}u + ty) * 4u + ${i % 4}u)`
   const col = (g: number): string => `column(wg.x, ${g * TX}u + tx)`
-  const out = [`let row0 = (wg.y + params.base) * ${BM}u; let tx = lid % ${TX}u; let ty = lid / ${TX}u;`]
-  if (flags.has('direct')) out.push(...registerTileText({ layout: nn ? 'nn' : tn ? 'tn' : 'nt', split: SPLIT, rows, groups, row, col }))
+  const out = [
+    `let row0 = (wg.y + params.base) * ${BM}u; let tx = lid % ${TX}u; let ty = lid / ${TX}u;`,
+    SPLIT > 1
+      ? `let part = (params.K + ${SPLIT * BK - 1}u) / ${SPLIT * BK}u * ${BK}u; var k0 = min(wg.z * part, params.K); let k_end = min(k0 + part, params.K);`
+      : 'var k0 = 0u; let k_end = params.K;',
+    ...rows.map((i) => groups.map((g) => `var acc${i}_${g} = vec4f(0.0);`).join(' ')),
+  ]
+  if (flags.has('direct')) out.push(...registerTileText({ layout: nn ? 'nn' : tn ? 'tn' : 'nt', rows, groups, row, col }))
   else
     out.push(
-      SPLIT > 1
-        ? `let part = (params.K + ${SPLIT * BK - 1}u) / ${SPLIT * BK}u * ${BK}u; var k0 = min(wg.z * part, params.K); let k_end = min(k0 + part, params.K);`
-        : 'var k0 = 0u; let k_end = params.K;',
-      ...rows.map((i) => groups.map((g) => `var acc${i}_${g} = vec4f(0.0);`).join(' ')),
       a.registers,
       b.registers,
       ...(fragments ? declareText(fragments) : []),

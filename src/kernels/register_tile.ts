@@ -5,8 +5,6 @@ import { range } from '../gpu/kernel.ts'
 
 export interface RegisterTile {
   readonly layout: 'nt' | 'nn' | 'tn'
-  /** Parts of the inner dimension, each to its own workgroups. */
-  readonly split: number
   /** An invocation's outputs: rows, and groups of 4 columns; WGSL of where they lie. Rows come in fours beside each other. */
   readonly rows: readonly number[]
   readonly groups: readonly number[]
@@ -14,8 +12,8 @@ export interface RegisterTile {
   readonly col: (g: number) => string
 }
 
-/** Loops over the inner dimension, four steps a turn. Rows and columns beyond the product read its last ones, and are not stored; steps beyond it count as zeros. */
-export function registerTileText({ layout, split, rows, groups, row, col }: RegisterTile): string[] {
+/** Adds to acc{row}_{group} over the inner dimension from k0 to k_end, four steps a turn. Rows and columns beyond the product read its last ones, and are not stored; steps beyond it count as zeros. */
+export function registerTileText({ layout, rows, groups, row, col }: RegisterTile): string[] {
   const steps = range(4)
   const fours = range(rows.length / 4)
   const b = (k: string, n: string): string => `load_w4((params.b_off + ${k} * params.ldb + ${n}) >> 2u)`
@@ -45,16 +43,5 @@ export function registerTileText({ layout, split, rows, groups, row, col }: Regi
       : rows.flatMap((i) =>
           steps.flatMap((e) => groups.map((g) => `acc${i}_${g} = fma(vec4f(${element(i, e)}), b${g}_${e}, acc${i}_${g});`)),
         )
-  return [
-    split > 1
-      ? `let part = (params.K + ${4 * split - 1}u) / ${4 * split}u * 4u; let from_k = min(wg.z * part, params.K); let k_end = min(from_k + part, params.K);`
-      : 'let from_k = 0u; let k_end = params.K;',
-    ...rows.map((i) => groups.map((g) => `var acc${i}_${g} = vec4f();`).join(' ')),
-    ...where,
-    'for (var k = from_k; k < k_end; k += 4u) {',
-    ...loads,
-    ...columns,
-    ...products,
-    '}',
-  ]
+  return [...where, 'for (var k = k0; k < k_end; k += 4u) {', ...loads, ...columns, ...products, '}']
 }
